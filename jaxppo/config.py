@@ -1,0 +1,138 @@
+"""The configuration of a training run: a frozen pytree, checked in full when it is made."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxppo import envs
+from jaxppo.fields import check, flag, hyperparameters, nested, number, plain, whole
+from jaxppo.learners import SGD, Learner
+from jaxppo.networks import MLP, NetworkSpec
+
+__all__ = ["Config", "EnvParams", "batch_axes"]
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class EnvParams(Mapping[str, Any]):
+    """Overrides of an environment's parameters: arrays are leaves, Python numbers are constants of the program."""
+
+    def __init__(self, values: Mapping[str, Any] | None = None):
+        self._values = dict(sorted((values or {}).items()))
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return repr(self._values)
+
+    def tree_flatten_with_keys(self) -> tuple[Any, Any]:
+        arrays = {k: v for k, v in self._values.items() if not isinstance(v, bool | int | float)}
+        constants = tuple((k, v) for k, v in self._values.items() if k not in arrays)
+        return tuple((jax.tree_util.DictKey(k), v) for k, v in arrays.items()), (tuple(arrays), constants)
+
+    @classmethod
+    def tree_unflatten(cls, aux: Any, children: Any) -> "EnvParams":
+        names, constants = aux
+        return cls({**dict(zip(names, children, strict=True)), **dict(constants)})
+
+
+def _is_env_params(value: Any) -> bool:
+    allowed = bool | int | float | np.ndarray | jax.Array
+    return isinstance(value, Mapping) and all(isinstance(k, str) and isinstance(v, allowed) for k, v in value.items())
+
+
+@hyperparameters
+class Config:
+    """Everything that `jaxppo.train` needs but the key.
+
+    Fields that shape the program are static; numbers such as `gamma` or the learner's `learning_rate` are leaves, which
+    can be traced, stacked and vmapped. A bad value raises `jaxppo.ConfigError` at once.
+    """
+
+    env: Any = plain(
+        default="CartPole-v1", ok=lambda v: v is not None, allowed="the name of an environment or an environment object"
+    )
+    """The environment: a name, or (from Python) an object."""
+    total_timesteps: int = whole(default=500_000, minimum=1)
+    """Environment steps to train for, over all environments."""
+    num_envs: int = whole(default=4, minimum=1)
+    """Environments stepped side by side."""
+    num_steps: int = whole(default=128, minimum=1)
+    """Steps of each environment between two updates."""
+    gamma: float = number(default=0.99, low=0, high=1)
+    """Discount factor."""
+    gae_lambda: float = number(default=0.95, low=0, high=1)
+    """Lambda of generalised advantage estimation."""
+    normalize_obs: bool = flag(default=False)
+    """Normalise observations with their running mean and standard deviation."""
+    obs_clip: float = number(default=10.0, above=0, infinite=True)
+    """Limit of normalised observations, in standard deviations."""
+    normalize_reward: bool = flag(default=False)
+    """Divide rewards by the running standard deviation of the discounted return."""
+    reward_clip: float = number(default=10.0, above=0, infinite=True)
+    """Limit of normalised rewards."""
+    env_params: Mapping[str, Any] = nested(
+        default_factory=EnvParams, ok=_is_env_params, allowed="a mapping from parameter names to numbers or arrays"
+    )
+    """Overrides of the environment's parameters; arrays are leaves, plain numbers are compiled in."""
+    network: NetworkSpec = plain(
+        default=MLP(), ok=lambda v: hasattr(v, "build"), allowed="a network such as jaxppo.MLP()"
+    )
+    """The actor-critic network."""
+    learner: Learner = nested(
+        default_factory=SGD, ok=lambda v: hasattr(v, "update"), allowed="a learner such as jaxppo.SGD()"
+    )
+    """How the parameters move."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "env_params", EnvParams(self.env_params))
+        envs.override(self.make_env(), self.env_params)
+        batch = f"at least num_envs*num_steps={self.batch_size}, one update"
+        check(self.total_timesteps >= self.batch_size, "total_timesteps", self.total_timesteps, batch)
+        self.learner.check_batch(self.num_envs, self.num_steps)
+
+    @property
+    def batch_size(self) -> int:
+        """Environment steps per update."""
+        return self.num_envs * self.num_steps
+
+    @property
+    def num_updates(self) -> int:
+        """Updates in `total_timesteps`, rounded down."""
+        return self.total_timesteps // self.batch_size
+
+    def make_env(self) -> envs.Env:
+        """The environment, the same object each time."""
+        return envs.make(self.env)
+
+
+def batch_axes(config: Config) -> Config:
+    """The `in_axes` for `jax.vmap` over a config some of whose leaves are stacked: 0 for each array with an axis, else None.
+
+    Example:
+        >>> rates = jnp.array([1e-4, 3e-4, 1e-3])
+        >>> config = Config(learner=SGD(learning_rate=rates))
+        >>> result = jax.vmap(jaxppo.train, in_axes=(batch_axes(config), None))(config, key)
+    """
+    return jax.tree.map(lambda leaf: 0 if np.ndim(leaf) else None, config)
+
+
+def canonical(config: Config) -> Config:
+    """The same config with every numeric leaf a strongly typed array, so that equal shapes never compile twice."""
+
+    def strong(leaf: Any) -> jax.Array:
+        dtype = jnp.result_type(leaf)
+        return jnp.asarray(leaf, jnp.float32 if jnp.issubdtype(dtype, jnp.floating) else dtype)
+
+    hyper = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), config)
+    object.__setattr__(hyper, "env_params", jax.tree.map(strong, config.env_params))
+    return hyper

@@ -1,0 +1,50 @@
+"""Environments: `make` turns a name or an environment object into an `Env`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxppo.envs.base import Box, Discrete, Env, TimeStep
+from jaxppo.envs.gymnax import from_gymnax, names
+from jaxppo.envs.gymnax import make as _make_gymnax
+from jaxppo.fields import ConfigError, suggest
+
+__all__ = ["Box", "Discrete", "Env", "TimeStep", "make", "names", "override"]
+
+
+def make(env: Any) -> Env:
+    """The `Env` for a registered name, a gymnax `Environment` object, or an `Env` itself.
+
+    Raises:
+        ConfigError: `env` is none of these, its name is unknown, or its spaces cannot be trained on.
+    """
+    if isinstance(env, Env):
+        return env
+    if isinstance(env, str):
+        return _make_gymnax(env)
+    if all(hasattr(env, method) for method in ("reset_env", "step_env", "is_truncated", "default_params")):
+        return from_gymnax(env)
+    raise ConfigError("env", env, "the name of an environment, a gymnax Environment object, or a jaxppo.envs.Env")
+
+
+def override(env: Env, overrides: Mapping[str, Any]) -> Any:
+    """The environment's default parameters with some replaced, each cast to the type of the default.
+
+    Raises:
+        ConfigError: a name that the environment's parameters don't have.
+    """
+    if not overrides:
+        return env.params
+    defaults = vars(env.params)
+    for name in overrides:
+        if name not in defaults:
+            raise ConfigError("env_params", name, f"a parameter of {env.name} ({suggest(name, defaults)})")
+    return env.params.replace(**{name: _cast(value, defaults[name]) for name, value in overrides.items()})
+
+
+def _cast(value: Any, default: Any) -> Any:
+    if isinstance(value, bool | int | float):
+        return type(default)(value) if isinstance(default, bool | int | float) else jnp.asarray(value, default.dtype)
+    return jnp.asarray(value, jax.dtypes.canonicalize_dtype(jnp.result_type(default)))

@@ -1,0 +1,151 @@
+"""Frozen dataclasses of hyperparameters that are pytrees, with a rule on every field.
+
+A field made by `number` is a leaf: it may be traced, stacked and vmapped. A field made by any other function here is
+static: it shapes the program and is part of the treedef. Rules are checked when an object is constructed, but not when
+JAX rebuilds one from its leaves, which may then be tracers, axes or `None`.
+"""
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar, dataclass_transform
+
+import jax
+import numpy as np
+
+__all__ = ["ConfigError", "check", "choice", "flag", "hyperparameters", "nested", "number", "plain", "suggest", "whole"]
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A setting was refused. The message names the field, the value and what is allowed, on one line."""
+
+    def __init__(self, field: str, value: Any, allowed: str):
+        super().__init__(f"{field}={_show(value)}: must be {allowed}")
+        self.field = field
+
+
+def suggest(name: str, options: Iterable[str]) -> str:
+    """`"did you mean …?"` with the options closest to `name`, or all of them when none is close."""
+    options = sorted(options)
+    folded = {option.lower(): option for option in reversed(options)}
+    close = difflib.get_close_matches(name.lower(), folded, n=3, cutoff=0.5)
+    return f"did you mean {', '.join(folded[c] for c in close)}?" if close else f"one of {', '.join(options)}"
+
+
+def number(
+    *,
+    default: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    above: float = -math.inf,
+    infinite: bool = False,
+    optional: bool = False,
+) -> Any:
+    """A leaf: a real number in [low, high] and greater than `above`, or an array of such numbers, one per agent."""
+    parts = ["a finite number" if not infinite else "a number"]
+    if low > -math.inf and high < math.inf:
+        parts.append(f"in [{low:g}, {high:g}]")
+    elif low > -math.inf:
+        parts.append(f">= {low:g}")
+    if above > -math.inf:
+        parts.append(f"> {above:g}")
+    allowed = " ".join(parts) + (" or None" if optional else "")
+
+    def ok(value: Any) -> bool:
+        if isinstance(value, jax.core.Tracer):
+            return True
+        if value is None:
+            return optional
+        if isinstance(value, bool | str):
+            return False
+        try:
+            array = np.asarray(value)
+        except (TypeError, ValueError):
+            return False
+        if array.dtype == bool or not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
+            return False
+        inside = (array >= low) & (array <= high) & (array > above)
+        return bool(np.all(inside if infinite else inside & np.isfinite(array)))
+
+    return _field(default, ok, allowed, static=False)
+
+
+def whole(*, default: int, minimum: int, maximum: int = 2**31 - 1) -> Any:
+    """A static integer in [minimum, maximum]."""
+    allowed = f"a whole number >= {minimum}" + (f" and <= {maximum}" if maximum < 2**31 - 1 else "")
+
+    def ok(value: Any) -> bool:
+        return isinstance(value, int | np.integer) and not isinstance(value, bool) and minimum <= value <= maximum
+
+    return _field(default, ok, allowed if maximum < 2**31 - 1 else allowed + " (and < 2^31)")
+
+
+def flag(*, default: bool) -> Any:
+    """A static boolean."""
+    return _field(default, lambda value: isinstance(value, bool | np.bool_), "True or False")
+
+
+def choice(*, default: str, options: Iterable[str]) -> Any:
+    """A static string out of `options`."""
+    options = tuple(options)
+    return _field(default, lambda value: isinstance(value, str) and value in options, f"one of {', '.join(options)}")
+
+
+def plain(*, default: Any, ok: Callable[[Any], bool], allowed: str) -> Any:
+    """A static field with a rule of its own."""
+    return _field(default, ok, allowed)
+
+
+def nested(*, default_factory: Callable[[], Any], ok: Callable[[Any], bool], allowed: str) -> Any:
+    """A child pytree, whose own fields have rules of their own."""
+    metadata = {"ok": ok, "allowed": allowed, "static": False}
+    return dataclasses.field(default_factory=default_factory, metadata=metadata)
+
+
+def check(condition: bool, field: str, value: Any, allowed: str) -> None:
+    """Raise `ConfigError` unless `condition` holds: for rules that take more than one field."""
+    if not condition:
+        raise ConfigError(field, value, allowed)
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=False, field_specifiers=(number, whole, flag, choice, plain, nested))
+def hyperparameters(cls: type[T]) -> type[T]:
+    """Make `cls` a frozen dataclass, check its rules on construction, and register it as a pytree."""
+    own_rules = getattr(cls, "__post_init__", None)
+
+    def post_init(self: Any) -> None:
+        for field in dataclasses.fields(self):
+            if not field.metadata["ok"](getattr(self, field.name)):
+                raise ConfigError(field.name, getattr(self, field.name), field.metadata["allowed"])
+        if own_rules:
+            own_rules(self)
+
+    cls.__post_init__ = post_init  # type: ignore[attr-defined]
+    cls = dataclasses.dataclass(frozen=True)(cls)
+    leaves = tuple(field.name for field in dataclasses.fields(cls) if not field.metadata["static"])  # type: ignore[arg-type]
+    statics = tuple(field.name for field in dataclasses.fields(cls) if field.metadata["static"])  # type: ignore[arg-type]
+
+    def flatten_with_keys(self: T) -> tuple[Any, Any]:
+        children = tuple((jax.tree_util.GetAttrKey(name), getattr(self, name)) for name in leaves)
+        return children, tuple(getattr(self, name) for name in statics)
+
+    def unflatten(aux: Any, children: Any) -> T:
+        self = object.__new__(cls)
+        for name, value in zip(leaves + statics, (*children, *aux), strict=True):
+            object.__setattr__(self, name, value)
+        return self
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten)
+    return cls
+
+
+def _field(default: Any, ok: Callable[[Any], bool], allowed: str, *, static: bool = True) -> Any:
+    return dataclasses.field(default=default, metadata={"ok": ok, "allowed": allowed, "static": static})
+
+
+def _show(value: Any) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return " ".join(text.split())

@@ -1,0 +1,165 @@
+"""Collection: one scan over T steps of N environments, with auto-reset and episode statistics in one place."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxppo.distributions import Distribution
+from jaxppo.envs.base import Box, Discrete, Env
+from jaxppo.networks import Network
+from jaxppo.types import EnvLoop
+
+__all__ = ["EpisodeStats", "Trajectory", "collect", "env_action", "start"]
+
+
+class Trajectory(NamedTuple):
+    """One segment: every leaf is [T, N, …].
+
+    Attributes:
+        obs: observations as the network saw them.
+        raw_obs: observations before normalisation; None where there is none.
+        reset: bool. An episode begins with `obs`.
+        action: as sampled.
+        distribution: what the actions were sampled from.
+        value: float, V(obs).
+        reward: float, as the environment gave it.
+        discounted_return: float, Σ γ^k R_{t−k} within the episode.
+        terminated: bool.
+        truncated: bool; false where terminated.
+        final_obs: the observation after the transition, before any reset, as the network would see it.
+        carry: the network's carry after the step.
+    """
+
+    obs: jax.Array
+    raw_obs: jax.Array | None
+    reset: jax.Array
+    action: jax.Array
+    distribution: Distribution
+    value: jax.Array
+    reward: jax.Array
+    discounted_return: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    final_obs: jax.Array
+    carry: Any
+
+
+class EpisodeStats(NamedTuple):
+    """Sums over the episodes that ended in a segment, per environment: [N]."""
+
+    count: jax.Array
+    returns: jax.Array
+    lengths: jax.Array
+
+
+def start(env: Env, env_params: Any, network: Network, key: jax.Array, num_envs: int) -> EnvLoop:
+    """Reset every environment. Consumes `key`."""
+    env_state, obs = jax.vmap(lambda k: env.reset(k, env_params))(jax.random.split(key, num_envs))
+    zeros = jnp.zeros(num_envs)
+    return EnvLoop(
+        env_state=env_state,
+        obs=obs,
+        reset=jnp.ones(num_envs, bool),
+        carry=network.initial_carry(num_envs),
+        episode_return=zeros,
+        episode_length=jnp.zeros(num_envs, jnp.int32),
+        discounted_return=zeros,
+    )
+
+
+def collect(
+    env: Env,
+    env_params: Any,
+    network: Network,
+    params: Any,
+    view: Any,
+    loop: EnvLoop,
+    key: jax.Array,
+    num_steps: int,
+    gamma: jax.Array,
+) -> tuple[EnvLoop, Trajectory, EpisodeStats]:
+    """Act for `num_steps` steps in every environment. Consumes `key`.
+
+    Args:
+        env: the environment.
+        env_params: its parameters.
+        network: the actor-critic.
+        params: its parameters.
+        view: how the network sees observations (the frozen normaliser), or None for as they are.
+        loop: where collection stands.
+        key: for actions, transitions and resets.
+        num_steps: T.
+        gamma: discount of `discounted_return`.
+
+    Returns:
+        Where collection stands afterwards, the segment, and sums over the episodes that ended in it.
+    """
+    num_envs = loop.reset.shape[0]
+    space = env.action_space(env_params)
+    see = view or (lambda obs: obs)
+
+    def step(
+        carry: tuple[EnvLoop, EpisodeStats], key: jax.Array
+    ) -> tuple[tuple[EnvLoop, EpisodeStats], Trajectory]:
+        loop, stats = carry
+        key_action, key_step, key_reset = jax.random.split(key, 3)
+        obs = see(loop.obs)
+        net_carry, distribution, value = network.apply(params, loop.carry, obs, loop.reset)
+        action = distribution.sample(key_action)
+        env_state, timestep = jax.vmap(lambda k, s, a: env.step(k, s, a, env_params))(
+            jax.random.split(key_step, num_envs), loop.env_state, env_action(action, space)
+        )
+        done = timestep.terminated | timestep.truncated
+        fresh_state, fresh_obs = jax.vmap(lambda k: env.reset(k, env_params))(jax.random.split(key_reset, num_envs))
+        discounted_return = timestep.reward + gamma * jnp.where(loop.reset, 0.0, loop.discounted_return)
+        episode_return = loop.episode_return + timestep.reward
+        episode_length = loop.episode_length + 1
+        trajectory = Trajectory(
+            obs=obs,
+            raw_obs=loop.obs if view else None,
+            reset=loop.reset,
+            action=action,
+            distribution=distribution,
+            value=value,
+            reward=timestep.reward,
+            discounted_return=discounted_return,
+            terminated=timestep.terminated,
+            truncated=timestep.truncated & ~timestep.terminated,
+            final_obs=see(timestep.obs),
+            carry=net_carry,
+        )
+        stats = EpisodeStats(
+            stats.count + done,
+            stats.returns + jnp.where(done, episode_return, 0.0),
+            stats.lengths + jnp.where(done, episode_length, 0),
+        )
+        loop = EnvLoop(
+            env_state=jax.tree.map(lambda fresh, old: _where(done, fresh, old), fresh_state, env_state),
+            obs=_where(done, fresh_obs, timestep.obs),
+            reset=done,
+            carry=net_carry,
+            episode_return=jnp.where(done, 0.0, episode_return),
+            episode_length=jnp.where(done, 0, episode_length),
+            discounted_return=discounted_return,
+        )
+        return (loop, stats), trajectory
+
+    nothing = EpisodeStats(jnp.zeros(num_envs, jnp.int32), jnp.zeros(num_envs), jnp.zeros(num_envs, jnp.int32))
+    (loop, stats), trajectory = jax.lax.scan(step, (loop, nothing), jax.random.split(key, num_steps))
+    return loop, trajectory, stats
+
+
+def env_action(action: jax.Array, space: Discrete | Box) -> jax.Array:
+    """What the environment gets of a sampled action [N, …]: clipped to the bounds of a Box, in its shape."""
+    if isinstance(space, Discrete):
+        return action
+    shaped = action.reshape((action.shape[0], *space.shape))
+    low, high = (jnp.broadcast_to(jnp.asarray(bound, jnp.float32), shaped.shape) for bound in (space.low, space.high))
+    return jnp.clip(shaped, low, high)
+
+
+def _where(done: jax.Array, fresh: jax.Array, old: jax.Array) -> jax.Array:
+    """Per environment: `done` is [N], the others [N, …]; the old dtype is kept."""
+    mask = done.reshape(done.shape + (1,) * (old.ndim - 1))
+    return jnp.where(mask, fresh.astype(old.dtype), old)

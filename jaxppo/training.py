@@ -1,0 +1,171 @@
+"""Training as one pure function: the core's table of contents.
+
+`update` is one rollout, its advantages and one learning phase; `train` is `init` and then `update`, `num_updates` times.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxppo import envs
+from jaxppo.advantages import gae
+from jaxppo.config import Config, canonical
+from jaxppo.networks import Network
+from jaxppo.normalize import RunningMoments, normalize, scale
+from jaxppo.rollout import EpisodeStats, Trajectory, collect, start
+from jaxppo.types import Batch, EnvLoop, Metrics, Policy, Result, TrainState
+
+__all__ = ["build", "init", "train", "update"]
+
+
+def train(config: Config, key: jax.Array) -> Result:
+    """Train one agent from scratch. Pure: `jax.jit`, `jax.vmap` (over keys, or over stacked config leaves) work on it.
+
+    Args:
+        config: what to train and how; see `Config`.
+        key: PRNG key, from `jax.random.key`. Consumed.
+
+    Returns:
+        The final `TrainState`, and `Metrics` whose leaves are [num_updates].
+    """
+    return _train(canonical(config), key)
+
+
+def init(config: Config, key: jax.Array) -> TrainState:
+    """The state before the first update: fresh parameters, optimiser and environments. Consumes `key`."""
+    return _init(canonical(config), key)
+
+
+def update(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
+    """One rollout of `num_steps` in each environment, advantages, and one learning phase.
+
+    Returns:
+        The next state, and this update's `Metrics`, each a scalar.
+    """
+    return _update(canonical(config), state)
+
+
+@jax.jit
+def _train(config: Config, key: jax.Array) -> Result:
+    return Result(*jax.lax.scan(lambda state, _: update_step(config, state), init_step(config, key), length=config.num_updates))
+
+
+def build(config: Config) -> tuple[envs.Env, Any, Network]:
+    """The environment, its parameters, and the network bound to its spaces."""
+    env = config.make_env()
+    env_params = envs.override(env, config.env_params)
+    return env, env_params, config.network.build(env.observation, env.action_space(env_params))
+
+
+def init_step(config: Config, key: jax.Array) -> TrainState:
+    """`init` without its own jit, for use inside a compiled program. Consumes `key`."""
+    env, env_params, network = build(config)
+    key, key_network, key_envs = jax.random.split(key, 3)
+    params = network.init(key_network)
+    return TrainState(
+        policy=Policy(params, RunningMoments.zeros(env.observation.shape) if config.normalize_obs else None),
+        reward_moments=RunningMoments.zeros(()) if config.normalize_reward else None,
+        learner=config.learner.init(params),
+        loop=start(env, env_params, network, key_envs, config.num_envs),
+        key=key,
+        num_updates=jnp.zeros((), jnp.int32),
+    )
+
+
+def update_step(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
+    """`update` without its own jit, for use inside a compiled program."""
+    env, env_params, network = build(config)
+    key, key_collect, key_learn = jax.random.split(state.key, 3)
+    params, obs_moments = state.policy.params, state.policy.obs_moments
+    view = None if obs_moments is None else partial(normalize, obs_moments, limit=config.obs_clip)
+
+    loop, trajectory, episodes = collect(
+        env, env_params, network, params, view, state.loop, key_collect, config.num_steps, config.gamma
+    )
+    # Observation statistics stay frozen until the update is over, so that the first ratios are exactly 1.
+    if obs_moments is not None:
+        obs_moments = obs_moments.merge(trajectory.raw_obs)
+    reward, reward_moments = trajectory.reward, state.reward_moments
+    if reward_moments is not None:
+        reward_moments = reward_moments.merge(trajectory.discounted_return)
+        reward = scale(reward_moments, reward, config.reward_clip)
+
+    last_obs = loop.obs if view is None else view(loop.obs)
+    next_value = _next_values(network, params, trajectory, last_obs, loop, env.max_steps(env_params))
+    advantage = gae(
+        reward,
+        trajectory.value,
+        next_value,
+        trajectory.terminated,
+        trajectory.truncated,
+        config.gamma,
+        config.gae_lambda,
+    )
+    batch = Batch(
+        obs=trajectory.obs,
+        reset=trajectory.reset,
+        carry=state.loop.carry,
+        action=trajectory.action,
+        old=trajectory.distribution,
+        value=trajectory.value,
+        advantage=advantage,
+        target=advantage + trajectory.value,
+    )
+    progress = state.num_updates / config.num_updates
+    learner, params, metrics = config.learner.update(network, state.learner, params, batch, key_learn, progress)
+    state = TrainState(Policy(params, obs_moments), reward_moments, learner, loop, key, state.num_updates + 1)
+    return state, Metrics(
+        env_steps=state.num_updates * config.batch_size,
+        explained_variance=_explained_variance(batch.value, batch.target),
+        **_episode_metrics(episodes),
+        **metrics,
+    )
+
+
+_init = jax.jit(init_step)
+_update = jax.jit(update_step)
+
+
+def _next_values(
+    network: Network, params: Any, trajectory: Trajectory, last_obs: jax.Array, loop: EnvLoop, max_steps: int | None
+) -> jax.Array:
+    """V(s_{t+1}) for every step [T, N], with the final observation's value where an episode was truncated.
+
+    An environment truncates at most once in `max_steps` steps, so ⌈T / max_steps⌉ final observations of each are all
+    that need a value, evaluated in one batch with the last observation of the segment.
+    """
+    num_steps, num_envs = trajectory.reward.shape
+    slots = num_steps if max_steps is None else min(num_steps, -(-num_steps // max(max_steps, 1)))
+    ends = jnp.cumsum(trajectory.truncated, axis=0, dtype=jnp.int32)  # [T, N], truncations so far
+    # The step of the k-th truncation [slots, N]; an arbitrary one where there were fewer, whose value is not used.
+    steps = jax.vmap(lambda k: jnp.argmax(ends == k, axis=0))(jnp.arange(1, slots + 1))
+
+    def pick(leaf: jax.Array, last: jax.Array) -> jax.Array:
+        return jnp.concatenate([leaf[steps, jnp.arange(num_envs)[None]], last[None]]).reshape(-1, *last.shape[1:])
+
+    obs = pick(trajectory.final_obs, last_obs)
+    carry = jax.tree.map(pick, trajectory.carry, loop.carry)
+    reset = jnp.concatenate([jnp.zeros((slots, num_envs), bool), loop.reset[None]]).reshape(-1)
+    values = network.apply(params, carry, obs, reset)[2].reshape(slots + 1, num_envs)
+    following = jnp.concatenate([trajectory.value[1:], values[-1:]])
+    final = jnp.take_along_axis(values[:-1], jnp.clip(ends - 1, 0, slots - 1), axis=0)
+    return jnp.where(trajectory.truncated, final, following)
+
+
+def _episode_metrics(stats: EpisodeStats) -> dict[str, jax.Array]:
+    """Means over the episodes that ended: NaN, not 0, if there were none."""
+    count = jnp.sum(stats.count)
+    total = jnp.where(count > 0, count.astype(jnp.float32), jnp.nan)
+    return {
+        "episodes": count,
+        "episode_return": jnp.sum(stats.returns) / total,
+        "episode_length": jnp.sum(stats.lengths).astype(jnp.float32) / total,
+    }
+
+
+def _explained_variance(value: jax.Array, target: jax.Array) -> jax.Array:
+    """1 − Var[target − value] / Var[target]; NaN if the targets don't vary."""
+    variance = jnp.var(target)
+    return jnp.where(variance > 0, 1 - jnp.var(target - value) / variance, jnp.nan)

@@ -1,0 +1,134 @@
+"""The records that flow between the parts: T steps in a segment, N environments, [] a scalar."""
+
+from typing import Any, NamedTuple
+
+import jax
+from flax import struct
+
+from jaxppo.distributions import Distribution
+from jaxppo.normalize import RunningMoments
+
+__all__ = ["Batch", "EnvLoop", "Metrics", "Policy", "Result", "TrainState"]
+
+
+class Batch(NamedTuple):
+    """What a learner learns from: one segment of every environment.
+
+    Attributes:
+        obs: [T, N, …] as the network saw them, normalised if the config says so.
+        reset: bool [T, N]. An episode begins with this observation.
+        carry: [N, …] the network's carry before the first step; `()` if it has none.
+        action: [T, N, …] as sampled, before any clipping to bounds.
+        old: distribution [T, N] that the actions were sampled from.
+        value: float [T, N], V(s_t) at collection.
+        advantage: float [T, N].
+        target: float [T, N], advantage + value.
+    """
+
+    obs: jax.Array
+    reset: jax.Array
+    carry: Any
+    action: jax.Array
+    old: Distribution
+    value: jax.Array
+    advantage: jax.Array
+    target: jax.Array
+
+
+class EnvLoop(NamedTuple):
+    """Where collection stands between two segments.
+
+    Attributes:
+        env_state: [N, …] the environments' own states.
+        obs: [N, …] the observations to act on next, not normalised.
+        reset: bool [N]. An episode begins with `obs`.
+        carry: [N, …] the network's carry.
+        episode_return: float [N], undiscounted return of the running episodes.
+        episode_length: int32 [N], their steps so far.
+        discounted_return: float [N], Σ γ^k R_{t−k} of the running episodes, for reward scaling.
+    """
+
+    env_state: Any
+    obs: jax.Array
+    reset: jax.Array
+    carry: Any
+    episode_return: jax.Array
+    episode_length: jax.Array
+    discounted_return: jax.Array
+
+
+class Policy(struct.PyTreeNode):
+    """All that acting takes: what is saved with a run and loaded from it.
+
+    Attributes:
+        params: the network's parameters.
+        obs_moments: mean and variance that observations are normalised with, or None.
+    """
+
+    params: Any
+    obs_moments: RunningMoments | None
+
+
+class TrainState(struct.PyTreeNode):
+    """Everything that training goes on from; a pytree.
+
+    Attributes:
+        policy: parameters and observation normaliser.
+        reward_moments: moments of the discounted return, or None.
+        learner: the learner's state: optimiser, and the objective's own.
+        loop: environments and running episodes.
+        key: PRNG key of the updates to come.
+        num_updates: int32 [], updates done.
+    """
+
+    policy: Policy
+    reward_moments: RunningMoments | None
+    learner: Any
+    loop: EnvLoop
+    key: jax.Array
+    num_updates: jax.Array
+
+
+class Metrics(NamedTuple):
+    """One update, reduced to scalars; losses and diagnostics are means over all its minibatches unless said otherwise.
+
+    Attributes:
+        env_steps: int32. Environment steps since training began.
+        episodes: int32. Episodes that ended in this update.
+        episode_return: mean undiscounted return of these; NaN if there were none.
+        episode_length: mean length of these in steps; NaN if there were none.
+        policy_loss: negated surrogate.
+        value_loss: half the mean squared error of the value (clipped, if that is on).
+        entropy: of the policy, in nats.
+        approx_kl: mean of (r − 1) − log r, an estimate of KL(old ‖ new) (Schulman 2020, "Approximating KL divergence").
+        kl: mean exact KL(old ‖ new), in nats.
+        clip_fraction: fraction of the ratios outside the clip range.
+        ratio_max: largest ratio r = π(a|s) / π_old(a|s) of any minibatch.
+        effective_sample_size: (Σr)² / (M·Σr²), a fraction of the minibatch's M samples.
+        explained_variance: 1 − Var[target − V] / Var[target] with the values of collection; NaN if the targets are constant.
+        grad_norm: global norm of the gradient before clipping.
+        learning_rate: the step size used.
+    """
+
+    env_steps: jax.Array
+    episodes: jax.Array
+    episode_return: jax.Array
+    episode_length: jax.Array
+    policy_loss: jax.Array
+    value_loss: jax.Array
+    entropy: jax.Array
+    approx_kl: jax.Array
+    kl: jax.Array
+    clip_fraction: jax.Array
+    ratio_max: jax.Array
+    effective_sample_size: jax.Array
+    explained_variance: jax.Array
+    grad_norm: jax.Array
+    learning_rate: jax.Array
+
+
+class Result(NamedTuple):
+    """What `train` returns: the final state, and metrics with a leading axis of updates."""
+
+    state: TrainState
+    metrics: Metrics
