@@ -18,6 +18,14 @@ class Distribution(struct.PyTreeNode):
 
     def sample(self, key: jax.Array) -> jax.Array:
         """One action per batch element: [B, …]. Consumes `key`."""
+        return self.from_noise(self.noise(key))
+
+    def noise(self, key: jax.Array) -> jax.Array:
+        """The random numbers that one sample takes, which depend on the parameters' shapes only. Consumes `key`."""
+        raise NotImplementedError
+
+    def from_noise(self, noise: jax.Array) -> jax.Array:
+        """The sample that `noise` makes: [B, …]."""
         raise NotImplementedError
 
     def mode(self) -> jax.Array:
@@ -51,9 +59,12 @@ class Categorical(Distribution):
         """Normalise once here, so that old and new log-probabilities are computed from like numbers."""
         return cls(jax.nn.log_softmax(logits))
 
-    def sample(self, key: jax.Array) -> jax.Array:
+    def noise(self, key: jax.Array) -> jax.Array:
+        return jax.random.gumbel(key, self.logits.shape, self.logits.dtype)
+
+    def from_noise(self, noise: jax.Array) -> jax.Array:
         """The Gumbel-max trick: int32 [B]."""
-        return jax.random.categorical(key, self.logits).astype(jnp.int32)
+        return jnp.argmax(self.logits + noise, axis=-1).astype(jnp.int32)
 
     def mode(self) -> jax.Array:
         return jnp.argmax(self.logits, axis=-1).astype(jnp.int32)
@@ -81,8 +92,11 @@ class Gaussian(Distribution):
     mean: jax.Array
     log_std: jax.Array
 
-    def sample(self, key: jax.Array) -> jax.Array:
-        return self.mean + jnp.exp(self.log_std) * jax.random.normal(key, self.mean.shape, self.mean.dtype)
+    def noise(self, key: jax.Array) -> jax.Array:
+        return jax.random.normal(key, self.mean.shape, self.mean.dtype)
+
+    def from_noise(self, noise: jax.Array) -> jax.Array:
+        return self.mean + jnp.exp(self.log_std) * noise
 
     def mode(self) -> jax.Array:
         return self.mean

@@ -114,8 +114,25 @@ class _ActorCritic(nn.Module):
             x = ACTIVATIONS[self.spec.activation](self._dense(width, 2**0.5, f"{name}_{i}")(x))
         return x
 
-    def _dense(self, width: int, gain: float, name: str) -> nn.Dense:
-        return nn.Dense(width, kernel_init=orthogonal(gain) if self.spec.orthogonal else lecun_normal(), name=name)
+    def _dense(self, width: int, gain: float, name: str) -> nn.Module:
+        kernel_init = orthogonal(gain) if self.spec.orthogonal else lecun_normal()
+        # A matrix-vector product rounds differently for different batch sizes; a sum of products per row does not, so
+        # that ratios are exactly 1 before the first step also for policies with one output.
+        layer = _RowSum if (name == "policy" and width == 1) else nn.Dense
+        return layer(width, kernel_init=kernel_init, name=name)
+
+
+class _RowSum(nn.Module):
+    """A dense layer with one output, computed row by row."""
+
+    features: int
+    kernel_init: Callable[..., jax.Array]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        return jnp.sum(x * kernel.reshape(1, -1), axis=-1, keepdims=True) + bias.reshape(1, -1)
 
 
 def _size(shape: tuple[int, ...]) -> int:

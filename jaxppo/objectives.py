@@ -49,10 +49,11 @@ class Clip:
         """The negated surrogate, and the fraction of ratios outside the clip range."""
         del aux
         ratio = jnp.exp(new.log_prob(action) - old.log_prob(action))
-        clipped = jnp.clip(ratio, 1 - self.clip_eps, 1 + self.clip_eps)
-        surrogate = jnp.minimum(ratio * advantage, clipped * advantage)
-        outside = jnp.abs(ratio - 1) > self.clip_eps
-        return -jnp.mean(surrogate), {"clip_fraction": jnp.mean(outside, dtype=jnp.float32)}
+        clipped = jax.lax.stop_gradient(jnp.clip(ratio, 1 - self.clip_eps, 1 + self.clip_eps))
+        # The minimum, written as a choice: its gradient is simpler, and where the constant is chosen it is exactly 0.
+        surrogate = jnp.where(clipped * advantage < ratio * advantage, clipped * advantage, ratio * advantage)
+        outside = jnp.abs(jax.lax.stop_gradient(ratio) - 1) > self.clip_eps
+        return -jnp.mean(surrogate), {"clip_fraction": outside.astype(jnp.float32)}
 
     def adapt(self, aux: Any, kl: jax.Array) -> Any:
         """Nothing adapts."""

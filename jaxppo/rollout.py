@@ -12,6 +12,8 @@ from jaxppo.types import EnvLoop
 
 __all__ = ["EpisodeStats", "Trajectory", "collect", "env_action", "start"]
 
+RESETS_AHEAD_BYTES = 2**20  # what fits in a cache; drawing more ahead costs more in memory traffic than it saves
+
 
 class Trajectory(NamedTuple):
     """One segment: every leaf is [T, N, …].
@@ -24,7 +26,7 @@ class Trajectory(NamedTuple):
         distribution: what the actions were sampled from.
         value: float, V(obs).
         reward: float, as the environment gave it.
-        discounted_return: float, Σ γ^k R_{t−k} within the episode.
+        discounted_return: float, Σ γ^k R_{t−k} within the episode; None unless rewards are scaled by it.
         terminated: bool.
         truncated: bool; false where terminated.
         final_obs: the observation after the transition, before any reset, as the network would see it.
@@ -38,7 +40,7 @@ class Trajectory(NamedTuple):
     distribution: Distribution
     value: jax.Array
     reward: jax.Array
-    discounted_return: jax.Array
+    discounted_return: jax.Array | None
     terminated: jax.Array
     truncated: jax.Array
     final_obs: jax.Array
@@ -77,7 +79,7 @@ def collect(
     loop: EnvLoop,
     key: jax.Array,
     num_steps: int,
-    gamma: jax.Array,
+    reward_discount: jax.Array | None,
 ) -> tuple[EnvLoop, Trajectory, EpisodeStats]:
     """Act for `num_steps` steps in every environment. Consumes `key`.
 
@@ -90,7 +92,7 @@ def collect(
         loop: where collection stands.
         key: for actions, transitions and resets.
         num_steps: T.
-        gamma: discount of `discounted_return`.
+        reward_discount: γ of the discounted returns that rewards are scaled by; None to do without them.
 
     Returns:
         Where collection stands afterwards, the segment, and sums over the episodes that ended in it.
@@ -99,20 +101,35 @@ def collect(
     space = env.action_space(env_params)
     see = view or (lambda obs: obs)
 
+    def fresh(key: jax.Array) -> tuple[Any, jax.Array]:
+        return jax.vmap(lambda k: env.reset(k, env_params))(jax.random.split(key, num_envs))
+
+    # Random numbers are drawn for the whole segment at once, and so are the resets while they are few bytes.
+    key_noise, key_steps, key_resets = jax.random.split(key, 3)
+    shapes = jax.eval_shape(lambda: network.apply(params, loop.carry, see(loop.obs), loop.reset)[1])
+    noises = jax.vmap(shapes.noise)(jax.random.split(key_noise, num_steps))
+    step_keys = jax.random.split(key_steps, num_steps)
+    resets = jax.random.split(key_resets, num_steps)
+    ahead = num_steps * _num_bytes(jax.eval_shape(fresh, key_resets)) <= RESETS_AHEAD_BYTES
+    if ahead:
+        resets = jax.vmap(fresh)(resets)
+
     def step(
-        carry: tuple[EnvLoop, EpisodeStats], key: jax.Array
+        carry: tuple[EnvLoop, EpisodeStats], drawn: tuple[jax.Array, jax.Array, Any]
     ) -> tuple[tuple[EnvLoop, EpisodeStats], Trajectory]:
         loop, stats = carry
-        key_action, key_step, key_reset = jax.random.split(key, 3)
+        noise, key_step, reset = drawn
         obs = see(loop.obs)
         net_carry, distribution, value = network.apply(params, loop.carry, obs, loop.reset)
-        action = distribution.sample(key_action)
+        action = distribution.from_noise(noise)
         env_state, timestep = jax.vmap(lambda k, s, a: env.step(k, s, a, env_params))(
             jax.random.split(key_step, num_envs), loop.env_state, env_action(action, space)
         )
         done = timestep.terminated | timestep.truncated
-        fresh_state, fresh_obs = jax.vmap(lambda k: env.reset(k, env_params))(jax.random.split(key_reset, num_envs))
-        discounted_return = timestep.reward + gamma * jnp.where(loop.reset, 0.0, loop.discounted_return)
+        fresh_state, fresh_obs = reset if ahead else fresh(reset)
+        discounted_return = loop.discounted_return
+        if reward_discount is not None:
+            discounted_return = timestep.reward + reward_discount * jnp.where(loop.reset, 0.0, discounted_return)
         episode_return = loop.episode_return + timestep.reward
         episode_length = loop.episode_length + 1
         trajectory = Trajectory(
@@ -123,7 +140,7 @@ def collect(
             distribution=distribution,
             value=value,
             reward=timestep.reward,
-            discounted_return=discounted_return,
+            discounted_return=None if reward_discount is None else discounted_return,
             terminated=timestep.terminated,
             truncated=timestep.truncated & ~timestep.terminated,
             final_obs=see(timestep.obs),
@@ -135,7 +152,7 @@ def collect(
             stats.lengths + jnp.where(done, episode_length, 0),
         )
         loop = EnvLoop(
-            env_state=jax.tree.map(lambda fresh, old: _where(done, fresh, old), fresh_state, env_state),
+            env_state=jax.tree.map(lambda new, old: _where(done, new, old), fresh_state, env_state),
             obs=_where(done, fresh_obs, timestep.obs),
             reset=done,
             carry=net_carry,
@@ -146,7 +163,7 @@ def collect(
         return (loop, stats), trajectory
 
     nothing = EpisodeStats(jnp.zeros(num_envs, jnp.int32), jnp.zeros(num_envs), jnp.zeros(num_envs, jnp.int32))
-    (loop, stats), trajectory = jax.lax.scan(step, (loop, nothing), jax.random.split(key, num_steps))
+    (loop, stats), trajectory = jax.lax.scan(step, (loop, nothing), (noises, step_keys, resets))
     return loop, trajectory, stats
 
 
@@ -163,3 +180,7 @@ def _where(done: jax.Array, fresh: jax.Array, old: jax.Array) -> jax.Array:
     """Per environment: `done` is [N], the others [N, …]; the old dtype is kept."""
     mask = done.reshape(done.shape + (1,) * (old.ndim - 1))
     return jnp.where(mask, fresh.astype(old.dtype), old)
+
+
+def _num_bytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -81,8 +81,10 @@ def update_step(config: Config, state: TrainState) -> tuple[TrainState, Metrics]
     params, obs_moments = state.policy.params, state.policy.obs_moments
     view = None if obs_moments is None else partial(normalize, obs_moments, limit=config.obs_clip)
 
+    reward_discount = config.gamma if config.normalize_reward else None
+
     loop, trajectory, episodes = collect(
-        env, env_params, network, params, view, state.loop, key_collect, config.num_steps, config.gamma
+        env, env_params, network, params, view, state.loop, key_collect, config.num_steps, reward_discount
     )
     # Observation statistics stay frozen until the update is over, so that the first ratios are exactly 1.
     if obs_moments is not None:

@@ -5,11 +5,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 
 from jaxppo.distributions import Distribution
 from jaxppo.fields import check, flag, hyperparameters, nested, number, whole
 from jaxppo.networks import Network
 from jaxppo.objectives import Clip, Objective
+from jaxppo.shuffle import permutation
 from jaxppo.types import Batch
 
 __all__ = ["SGD", "SGDState"]
@@ -77,7 +79,7 @@ class SGD:
 
     def init(self, params: Any) -> SGDState:
         """Zero moments for `params`."""
-        return SGDState(self._optimizer().init(params), self.objective.init())
+        return SGDState(self._optimizer().init(ravel_pytree(params)[0]), self.objective.init())
 
     def update(
         self, network: Network, state: SGDState, params: Any, batch: Batch, key: jax.Array, progress: jax.Array
@@ -86,23 +88,25 @@ class SGD:
         learning_rate = self.learning_rate * (1 - progress) if self.anneal_lr else jnp.asarray(self.learning_rate)
         optimizer = self._optimizer()
         samples = _rows(batch)
-        grad_fn = jax.value_and_grad(self._loss, has_aux=True)
+        # One vector instead of many small arrays: clipping and Adam become a few operations, whatever the network is.
+        vector, unravel = ravel_pytree(params)
 
-        def step(carry: tuple[Any, Any], index: jax.Array) -> tuple[tuple[Any, Any], dict[str, jax.Array]]:
-            params, opt_state = carry
+        def loss(vector: jax.Array, minibatch: _Samples) -> tuple[jax.Array, dict[str, jax.Array]]:
+            return self._loss(unravel(vector), network, state.objective, minibatch)
+
+        def step(carry: tuple[jax.Array, Any], index: jax.Array) -> tuple[tuple[jax.Array, Any], dict[str, jax.Array]]:
+            vector, opt_state = carry
             minibatch = jax.tree.map(lambda x: x[index], samples)
-            (_, metrics), grads = grad_fn(params, network, state.objective, minibatch)
-            metrics["grad_norm"] = optax.global_norm(grads)
-            updates, opt_state = optimizer.update(grads, opt_state)
-            params = jax.tree.map(lambda p, u: p - learning_rate * u, params, updates)
-            return (params, opt_state), metrics
+            (_, metrics), grad = jax.value_and_grad(loss, has_aux=True)(vector, minibatch)
+            direction, opt_state = optimizer.update(grad, opt_state)
+            return (vector - learning_rate * direction, opt_state), {**metrics, "grad_norm": optax.global_norm(grad)}
 
         indices = self._minibatch_indices(key, samples.value.shape[0])
-        (params, opt_state), metrics = jax.lax.scan(step, (params, state.opt_state), indices)
+        (vector, opt_state), metrics = jax.lax.scan(step, (vector, state.opt_state), indices)
         ratio_max = jnp.max(metrics.pop("ratio_max"))
         means = {name: jnp.mean(values) for name, values in metrics.items()}
         aux = self.objective.adapt(state.objective, means["kl"])
-        return SGDState(opt_state, aux), params, {**means, "ratio_max": ratio_max, "learning_rate": learning_rate}
+        return SGDState(opt_state, aux), unravel(vector), {**means, "ratio_max": ratio_max, "learning_rate": learning_rate}
 
     def _optimizer(self) -> optax.GradientTransformation:
         return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.scale_by_adam(eps=self.adam_eps))
@@ -111,7 +115,7 @@ class SGD:
         """Rows of each minibatch: int32 [num_epochs · num_minibatches, minibatch_size]; every epoch covers all rows once."""
         if self.shuffle:
             keys = jax.random.split(key, self.num_epochs)
-            order = jax.vmap(lambda k: jax.random.permutation(k, size))(keys)
+            order = jax.vmap(lambda k: permutation(k, size))(keys)
         else:
             order = jnp.tile(jnp.arange(size), (self.num_epochs, 1))
         return order.reshape(self.num_epochs * self.num_minibatches, -1)
@@ -131,8 +135,7 @@ class SGD:
             "policy_loss": policy_loss,
             "value_loss": value_loss,
             "entropy": entropy,
-            **ratio_diagnostics(new, batch.old, batch.action),
-            **metrics,
+            **ratio_diagnostics(new, batch.old, batch.action, metrics),
         }
 
     def _value_loss(self, value: jax.Array, old_value: jax.Array, target: jax.Array) -> jax.Array:
@@ -140,20 +143,28 @@ class SGD:
         error = (value - target) ** 2
         if self.vf_clip_eps is not None:
             clipped = old_value + jnp.clip(value - old_value, -self.vf_clip_eps, self.vf_clip_eps)
-            error = jnp.maximum(error, (clipped - target) ** 2)
+            clipped_error = jax.lax.stop_gradient((clipped - target) ** 2)
+            error = jnp.where(clipped_error > error, clipped_error, error)
         return 0.5 * jnp.mean(error)
 
 
-def ratio_diagnostics(new: Distribution, old: Distribution, action: jax.Array) -> dict[str, jax.Array]:
-    """How far the new policy is from the one that collected the data; see `jaxppo.types.Metrics`."""
+def ratio_diagnostics(
+    new: Distribution, old: Distribution, action: jax.Array, per_sample: dict[str, jax.Array]
+) -> dict[str, jax.Array]:
+    """How far the new policy is from the one that collected the data, with the means of `per_sample` metrics [M]."""
     log_ratio = jax.lax.stop_gradient(new.log_prob(action) - old.log_prob(action))
     ratio = jnp.exp(log_ratio)
-    return {
-        "approx_kl": jnp.mean(jnp.expm1(log_ratio) - log_ratio),
-        "kl": jax.lax.stop_gradient(jnp.mean(old.kl(new))),
-        "ratio_max": jnp.max(ratio),
-        "effective_sample_size": jnp.mean(ratio) ** 2 / jnp.mean(ratio**2),
+    samples = {
+        "approx_kl": jnp.expm1(log_ratio) - log_ratio,
+        "kl": jax.lax.stop_gradient(old.kl(new)),
+        "ratio": ratio,
+        "squared_ratio": ratio**2,
+        **per_sample,
     }
+    # One reduction for all of them: on small minibatches the count of operations is what costs.
+    means = dict(zip(samples, jnp.mean(jnp.stack(list(samples.values())), axis=1), strict=True))
+    ess = means.pop("ratio") ** 2 / means.pop("squared_ratio")
+    return {**means, "effective_sample_size": ess, "ratio_max": jnp.max(ratio)}
 
 
 def _rows(batch: Batch) -> _Samples:

@@ -1,0 +1,38 @@
+"""The benchmark cases as plain data, shared by every trainer that is measured. No imports: peers run in environments of their own."""
+
+COMMON = {
+    "gamma": 0.99,
+    "gae_lambda": 0.95,
+    "clip_eps": 0.2,
+    "learning_rate": 2.5e-4,
+    "num_epochs": 4,
+    "num_minibatches": 4,
+    "ent_coef": 0.01,
+    "vf_coef": 0.5,
+    "max_grad_norm": 0.5,
+    "hidden": (64, 64),
+    "activation": "tanh",
+    "num_agents": 1,
+}
+
+CASES = {
+    "A": {**COMMON, "env": "CartPole-v1", "num_envs": 4, "num_steps": 128, "total_timesteps": 500_000},
+    "B": {**COMMON, "env": "CartPole-v1", "num_envs": 2048, "num_steps": 32, "total_timesteps": 1_310_720},
+    "C": {
+        **COMMON,
+        "env": "Breakout-MinAtar",
+        "num_envs": 64,
+        "num_steps": 128,
+        "num_minibatches": 8,
+        "total_timesteps": 327_680,
+    },
+    "D": {
+        **COMMON,
+        "env": "CartPole-v1",
+        "num_envs": 4,
+        "num_steps": 128,
+        "total_timesteps": 65_536,
+        "num_agents": 16,
+    },
+    "E": {**COMMON, "env": "Pendulum-v1", "num_envs": 64, "num_steps": 64, "ent_coef": 0.0, "total_timesteps": 819_200},
+}

@@ -1,0 +1,50 @@
+"""Random permutations without sorting: a keyed bijection on the index, walked until it falls into the range.
+
+A Feistel network is a bijection whatever its round function is (Luby & Rackoff 1988), and repeating a bijection until
+the result is below `size` gives one on the range (Black & Rogaway 2002, "cycle walking"). On a CPU this is tens of
+times faster than `jax.random.permutation`, which sorts.
+"""
+
+import jax
+import jax.numpy as jnp
+
+__all__ = ["permutation"]
+
+ROUNDS = 12
+SMALLEST = 256  # below this the halves of the index are too few bits to mix well, and sorting is cheap
+
+
+def permutation(key: jax.Array, size: int) -> jax.Array:
+    """A random permutation of 0 … size − 1: int32 [size]. Consumes `key`."""
+    if size < SMALLEST:
+        return jax.random.permutation(key, size).astype(jnp.int32)
+    bits = (size - 1).bit_length()
+    low_bits = bits // 2
+    high_bits = bits - low_bits
+    round_keys = jax.random.bits(key, (ROUNDS,), jnp.uint32)
+
+    def bijection(x: jax.Array) -> jax.Array:
+        high, low = x >> low_bits, x & _mask(low_bits)
+        for i in range(0, ROUNDS, 2):
+            high = high ^ (_mix(low ^ round_keys[i]) & _mask(high_bits))
+            low = low ^ (_mix(high ^ round_keys[i + 1]) & _mask(low_bits))
+        return (high << low_bits) | low
+
+    limit = jnp.uint32(size)
+    walked = jax.lax.while_loop(
+        lambda x: jnp.any(x >= limit),
+        lambda x: jnp.where(x >= limit, bijection(x), x),
+        bijection(jnp.arange(size, dtype=jnp.uint32)),
+    )
+    return walked.astype(jnp.int32)
+
+
+def _mask(bits: int) -> jax.Array:
+    return jnp.uint32((1 << bits) - 1)
+
+
+def _mix(x: jax.Array) -> jax.Array:
+    """The finaliser of MurmurHash3: every input bit flips every output bit with a probability near one half."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+    return x ^ (x >> 16)
