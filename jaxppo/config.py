@@ -80,15 +80,15 @@ class Config:
     """Divide rewards by the running standard deviation of the discounted return."""
     reward_clip: float = number(default=10.0, above=0, infinite=True)
     """Limit of normalised rewards."""
-    env_params: Mapping[str, Any] = nested(
+    env_params: Mapping[str, float] = nested(
         default_factory=EnvParams, ok=_is_env_params, allowed="a mapping from parameter names to numbers or arrays"
     )
     """Overrides of the environment's parameters; arrays are leaves, plain numbers are compiled in."""
-    network: NetworkSpec = plain(
+    network: MLP | NetworkSpec = plain(
         default=MLP(), ok=lambda v: hasattr(v, "build"), allowed="a network such as jaxppo.MLP()"
     )
     """The actor-critic network."""
-    learner: Learner = nested(
+    learner: SGD | Learner = nested(
         default_factory=SGD, ok=lambda v: hasattr(v, "update"), allowed="a learner such as jaxppo.SGD()"
     )
     """How the parameters move."""

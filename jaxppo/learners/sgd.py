@@ -40,7 +40,7 @@ class _Samples(NamedTuple):
 class SGD:
     """Adam on shuffled minibatches, several epochs over each batch (Schulman et al. 2017, algorithm 1)."""
 
-    objective: Objective = nested(
+    objective: Clip | Objective = nested(
         default_factory=Clip, ok=lambda v: hasattr(v, "loss"), allowed="an objective such as jaxppo.Clip()"
     )
     """What is maximised."""

@@ -1,0 +1,155 @@
+"""The run directory: what a run leaves behind, and how it is read again.
+
+    manifest.json    config, seed, versions, device, git revision, command, how the run ended
+    metrics.jsonl    one line per logged update
+    policy.msgpack   the network's parameters and the observation normaliser
+    curve.png        return against environment steps and against wall time
+"""
+
+import json
+import math
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from flax import serialization
+
+from jaxppo.config import Config
+from jaxppo.fields import ConfigError
+from jaxppo.settings import from_settings, to_settings
+from jaxppo.training import init
+from jaxppo.types import Policy
+
+__all__ = ["Run", "append_metrics", "create", "describe", "load", "read_metrics", "write_manifest", "write_policy"]
+
+PACKAGES = ("jaxppo", "jax", "jaxlib", "flax", "optax", "gymnax", "numpy")
+
+
+class Run(NamedTuple):
+    """A run read from its directory: its manifest, its config, and the policy that it ended with."""
+
+    manifest: dict[str, Any]
+    config: Config
+    policy: Policy
+
+
+def create(path: Path, *, overwrite: bool) -> None:
+    """Make an empty run directory.
+
+    Raises:
+        ConfigError: the directory exists and `overwrite` is not set, is something else than a run, or can't be written.
+    """
+    if path.exists() and not overwrite:
+        raise ConfigError("out", path, "a new directory, or add --overwrite")
+    if path.exists() and not (path / "manifest.json").is_file() and (not path.is_dir() or any(path.iterdir())):
+        raise ConfigError("out", path, "a run directory of jaxppo's to overwrite, which has a manifest.json")
+    try:
+        if path.exists():
+            shutil.rmtree(path)
+        path.mkdir(parents=True)
+        (path / "metrics.jsonl").touch()
+    except OSError as error:
+        raise ConfigError("out", path, f"a directory that can be written; {error.strerror}") from error
+
+
+def describe(config: Config, seed: int) -> dict[str, Any]:
+    """The manifest of a run that is about to start."""
+    return {
+        "command": shlex.join(["jaxppo", *sys.argv[1:]]),
+        "seed": seed,
+        "config": to_settings(config),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "device": {"platform": jax.default_backend(), "kind": jax.devices()[0].device_kind, "count": jax.device_count()},
+        "git_revision": _git_revision(),
+    }
+
+
+def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Write the manifest, whole or not at all."""
+    _write(path / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
+
+
+def write_policy(path: Path, policy: Policy) -> None:
+    """Write the policy, whole or not at all."""
+    _write(path / "policy.msgpack", serialization.to_bytes(jax.device_get(policy)))
+
+
+def append_metrics(path: Path, rows: Iterable[Mapping[str, float]]) -> None:
+    """Append a line per row; what is not a finite number becomes null, since JSON has no NaN."""
+    lines = "".join(json.dumps({k: v if math.isfinite(v) else None for k, v in row.items()}) + "\n" for row in rows)
+    with (path / "metrics.jsonl").open("a") as file:
+        file.write(lines)
+
+
+def read_metrics(path: Path) -> dict[str, list[float]]:
+    """The metrics of a run by name, null read as NaN.
+
+    Raises:
+        ConfigError: not a run directory, or one whose metrics can't be read.
+    """
+    try:
+        rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise ConfigError("run", path, f"a run directory with a readable metrics.jsonl; {_reason(error)}") from error
+    names = rows[0] if rows else ()
+    return {name: [math.nan if row[name] is None else row[name] for row in rows] for name in names}
+
+
+def load(path: Path) -> Run:
+    """Read a run directory.
+
+    Raises:
+        ConfigError: not a run directory, one that has no policy yet, or one that can't be read.
+    """
+    try:
+        manifest = json.loads((path / "manifest.json").read_text())
+        config = from_settings(manifest["config"])
+        like = jax.eval_shape(lambda: init(config, jax.random.key(0)).policy)
+        policy = serialization.from_bytes(like, (path / "policy.msgpack").read_bytes())
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError("run", path, f"a finished run directory; {_reason(error)}") from error
+    return Run(manifest, config, policy)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{Path(error.filename or '').name}: {error.strerror}"
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _write(path: Path, content: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_revision() -> str | None:
+    """The revision of the directory that the command runs in, if that is a git checkout."""
+    try:
+        command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,107 @@
+"""Learning on environments with known answers: what the critic says, and what the policy does."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import probes
+import pytest
+
+import jaxppo
+
+SIGNS = jnp.array([[-1.0], [1.0]])
+
+
+def learn(env, *, total_timesteps=20_480, gamma=0.9, gae_lambda=0.95, normalize=False, **learner):
+    """A config with a small network and fast steps, and the state that it trains to."""
+    settings = {"learning_rate": 1e-2, "vf_clip_eps": None, "num_minibatches": 4, "ent_coef": 0.0} | learner
+    config = jaxppo.Config(
+        env=env,
+        total_timesteps=total_timesteps,
+        num_envs=8,
+        num_steps=20,
+        gamma=gamma,
+        gae_lambda=gae_lambda,
+        normalize_obs=normalize,
+        normalize_reward=normalize,
+        network=jaxppo.MLP(hidden=(32,)),
+        learner=jaxppo.SGD(**settings),
+    )
+    return config, jaxppo.train(config, jax.random.key(0)).state
+
+
+def assert_values(config, state, obs, expected, tolerance=0.05):
+    """The critic's values of `obs` are the expected ones."""
+    np.testing.assert_allclose(jaxppo.value(config, state, jnp.asarray(obs)), expected, atol=tolerance)
+
+
+def test_constant_reward():
+    """One step that pays 1 is worth 1."""
+    config, state = learn(probes.constant_reward())
+    assert_values(config, state, [[0.0]], [1.0])
+
+
+def test_value_follows_the_observation():
+    """One step that pays its observation is worth its observation."""
+    config, state = learn(probes.reward_is_obs())
+    assert_values(config, state, SIGNS, [-1.0, 1.0])
+
+
+@pytest.mark.parametrize("gae_lambda", [0.0, 1.0])
+def test_delayed_reward_is_discounted(gae_lambda):
+    """A reward one step ahead is worth γ, by the TD error as by the Monte Carlo return."""
+    config, state = learn(probes.delayed_reward(), gamma=0.6, gae_lambda=gae_lambda)
+    assert_values(config, state, [[0.0], [1.0]], [0.6, 1.0])
+
+
+def test_action_decides():
+    """The better of two actions is found."""
+    config, state = learn(probes.action_decides())
+    actions = jaxppo.act(config, state, jnp.zeros((64, 1)), jax.random.key(1))
+    assert np.mean(np.asarray(actions) == 1) > 0.95
+    assert_values(config, state, [[0.0]], [1.0], tolerance=0.1)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_action_and_observation_decide(normalize):
+    """The better action for each observation is found, also when observations and rewards are normalised."""
+    config, state = learn(probes.action_and_obs_decide(), normalize=normalize)
+    assert np.asarray(jaxppo.act(config, state, SIGNS, greedy=True)).tolist() == [0, 1]
+    sampled = jaxppo.act(config, state, jnp.tile(SIGNS, (64, 1)), jax.random.key(1))
+    assert np.mean(np.asarray(sampled) == np.tile([0, 1], 64)) > 0.95
+
+
+def test_continuous_action_decides():
+    """The best of a continuum of actions is found."""
+    config, state = learn(probes.target_action(), learning_rate=5e-3)
+    np.testing.assert_allclose(jaxppo.act(config, state, jnp.zeros((1, 1)), greedy=True), [[0.5]], atol=0.1)
+    assert np.exp(state.policy.params["log_std"][0]) < 0.5
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_continuous_action_and_observation_decide(normalize):
+    """The best continuous action for each observation is found, also when observations and rewards are normalised."""
+    config, state = learn(probes.target_action_from_obs(), learning_rate=5e-3, normalize=normalize)
+    np.testing.assert_allclose(jaxppo.act(config, state, SIGNS, greedy=True), [[-0.5], [0.5]], atol=0.12)
+
+
+@pytest.mark.parametrize("known_limit", [True, False])
+@pytest.mark.parametrize("gae_lambda", [0.5, 1.0])
+def test_truncation_is_bootstrapped(gae_lambda, known_limit):
+    """A reward of 1 a step under a time limit that can't be seen is worth 1/(1 − γ): nothing ends, it is cut short."""
+    env = probes.time_limit(5, terminates=False, known_limit=known_limit)
+    config, state = learn(env, gae_lambda=gae_lambda, total_timesteps=32_000)
+    assert_values(config, state, [[1.0]], [10.0], tolerance=0.1)
+
+
+def test_termination_is_not_bootstrapped():
+    """The same with episodes that end is worth the mean of (1 − γᵏ)/(1 − γ) over the steps k to go."""
+    config, state = learn(probes.time_limit(5, terminates=True), gae_lambda=1.0)
+    to_go = [(1 - 0.9**k) / (1 - 0.9) for k in range(1, 6)]
+    assert_values(config, state, [[1.0]], [np.mean(to_go)], tolerance=0.1)
+
+
+def test_termination_in_sight():
+    """If the agent sees the time, every step to go has its own value."""
+    config, state = learn(probes.time_limit(5, terminates=True, shows_time=True))
+    to_go = [(1 - 0.9**k) / (1 - 0.9) for k in (5, 4, 3, 2, 1)]
+    assert_values(config, state, np.eye(6, dtype=np.float32)[:5], to_go, tolerance=0.1)
