@@ -1,4 +1,4 @@
-"""The benchmark cases as plain data, shared by every trainer that is measured. No imports: peers run in environments of their own."""
+"""The benchmark cases as plain data for every trainer, without imports: peers run in environments of their own."""
 
 COMMON = {
     "gamma": 0.99,

@@ -57,7 +57,10 @@ def measure(name: str, repeats: int, quick: bool) -> dict[str, Any]:
         learner=jaxppo.SGD(
             objective=jaxppo.Clip(clip_eps=case["clip_eps"]),
             anneal_lr=False,
-            **{k: case[k] for k in ("learning_rate", "num_epochs", "num_minibatches", "ent_coef", "vf_coef", "max_grad_norm")},
+            **{
+                k: case[k]
+                for k in ("learning_rate", "num_epochs", "num_minibatches", "ent_coef", "vf_coef", "max_grad_norm")
+            },
         ),
     )
     agents = case["num_agents"]

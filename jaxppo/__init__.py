@@ -39,7 +39,27 @@ _HOME = {
     "value": "policy",
 }
 
-__all__ = ["__version__", *_HOME]
+__all__ = [
+    "MLP",
+    "SGD",
+    "Clip",
+    "Config",
+    "ConfigError",
+    "Metrics",
+    "Policy",
+    "Result",
+    "TrainState",
+    "__version__",
+    "act",
+    "batch_axes",
+    "evaluate",
+    "gae",
+    "init",
+    "preset",
+    "train",
+    "update",
+    "value",
+]
 
 
 def __getattr__(name: str) -> Any:

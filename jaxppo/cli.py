@@ -193,14 +193,15 @@ def _envs(argv: list[str]) -> int:
     from jaxppo.presets import PRESETS
 
     table = Table("environment", "observation", "action", "preset", "trains", box=None, header_style="bold")
+    table.columns[0].no_wrap = True
     for name in envs.names():
         try:
             env = envs.make(name)
         except ConfigError as error:
-            table.add_row(name, "–", "–", "–", f"no: {str(error).split(': ', 1)[1]}")
+            table.add_row(name, "", "", "", f"no: {str(error).rsplit('; ', 1)[-1]}")
             continue
         observation = f"{env.observation.dtype.name} {list(env.observation.shape)}"
-        table.add_row(name, observation, str(env.action_space(env.params)), "yes" if name in PRESETS else "–", "yes")
+        table.add_row(name, observation, str(env.action_space(env.params)), "yes" if name in PRESETS else "", "yes")
     Console(highlight=False).print(table)
     return 0
 
@@ -224,8 +225,8 @@ def _parse(cls: type[T], argv: list[str], prog: str) -> T:
     try:
         with contextlib.redirect_stderr(complaint):
             return tyro.cli(cls, args=argv, prog=prog, config=config)
-    except SystemExit as exit:
-        cause: BaseException | None = exit
+    except SystemExit as ended:
+        cause: BaseException | None = ended
         while cause is not None and not isinstance(cause, ConfigError):
             cause = cause.__context__
         if cause is not None:
@@ -260,7 +261,13 @@ def _brief(settings: dict[str, Any]) -> str:
     """The resolved settings on a few lines."""
 
     def show(value: Any) -> str:
-        return "×".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}" if isinstance(value, float) else str(value)
+        return (
+            "×".join(map(str, value))
+            if isinstance(value, tuple)
+            else f"{value:g}"
+            if isinstance(value, float)
+            else str(value)
+        )
 
     words = [f"{name}={show(value)}" for name, value in settings.items() if value != {}]
     lines = [""]

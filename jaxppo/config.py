@@ -116,7 +116,7 @@ class Config:
 
 
 def batch_axes(config: Config) -> Config:
-    """The `in_axes` for `jax.vmap` over a config some of whose leaves are stacked: 0 for each array with an axis, else None.
+    """The `in_axes` for `jax.vmap` over a config with stacked leaves: 0 for each array with an axis, None for the rest.
 
     Example:
         >>> rates = jnp.array([1e-4, 3e-4, 1e-3])

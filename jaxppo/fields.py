@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import math
 from collections.abc import Callable, Iterable
+from pathlib import PurePath
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
@@ -28,11 +29,10 @@ class ConfigError(ValueError):
 
 
 def suggest(name: str, options: Iterable[str]) -> str:
-    """`"did you mean …?"` with the options closest to `name`, or all of them when none is close."""
-    options = sorted(options)
-    folded = {option.lower(): option for option in reversed(options)}
-    close = difflib.get_close_matches(name.lower(), folded, n=3, cutoff=0.5)
-    return f"did you mean {', '.join(folded[c] for c in close)}?" if close else f"one of {', '.join(options)}"
+    """`"did you mean …?"` with the options closest to `name`."""
+    folded = {option.lower(): option for option in sorted(options, reverse=True)}
+    close = difflib.get_close_matches(name.lower(), folded, n=3, cutoff=0.0)
+    return f"did you mean {', '.join(folded[c] for c in close)}?"
 
 
 def number(
@@ -78,7 +78,8 @@ def whole(*, default: int, minimum: int, maximum: int = 2**31 - 1) -> Any:
     allowed = f"a whole number >= {minimum}" + (f" and <= {maximum}" if maximum < 2**31 - 1 else "")
 
     def ok(value: Any) -> bool:
-        return isinstance(value, int | np.integer) and not isinstance(value, bool) and minimum <= value <= maximum
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        return whole and bool(minimum <= value <= maximum)
 
     return _field(default, ok, allowed if maximum < 2**31 - 1 else allowed + " (and < 2^31)")
 
@@ -111,7 +112,9 @@ def check(condition: bool, field: str, value: Any, allowed: str) -> None:
         raise ConfigError(field, value, allowed)
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=False, field_specifiers=(number, whole, flag, choice, plain, nested))
+@dataclass_transform(
+    frozen_default=True, kw_only_default=False, field_specifiers=(number, whole, flag, choice, plain, nested)
+)
 def hyperparameters(cls: type[T]) -> type[T]:
     """Make `cls` a frozen dataclass, check its rules on construction, and register it as a pytree."""
     own_rules = getattr(cls, "__post_init__", None)
@@ -147,5 +150,5 @@ def _field(default: Any, ok: Callable[[Any], bool], allowed: str, *, static: boo
 
 
 def _show(value: Any) -> str:
-    text = value if isinstance(value, str) else repr(value)
+    text = str(value) if isinstance(value, str | PurePath) else repr(value)
     return " ".join(text.split())

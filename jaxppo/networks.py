@@ -85,7 +85,8 @@ class MLP:
 
         def apply(params: Any, carry: Any, obs: jax.Array, reset: jax.Array) -> tuple[Any, Distribution, jax.Array]:
             del reset
-            outputs, log_std, value = module.apply({"params": params}, obs)
+            applied: Any = module.apply({"params": params}, obs)
+            outputs, log_std, value = applied
             if discrete:
                 return carry, Categorical.from_unnormalised(outputs), value
             return carry, Gaussian(outputs, jnp.broadcast_to(log_std, outputs.shape)), value

@@ -51,5 +51,5 @@ def normalize(moments: RunningMoments, x: jax.Array, limit: float | jax.Array) -
 
 
 def scale(moments: RunningMoments, x: jax.Array, limit: float | jax.Array) -> jax.Array:
-    """x / std, clipped to ±limit: the sign of a reward is kept."""
+    """Divide by the standard deviation and clip to ±limit: the sign of a reward is kept."""
     return jnp.clip(x * jax.lax.rsqrt(jnp.broadcast_to(moments.var, x.shape) + EPSILON), -limit, limit)

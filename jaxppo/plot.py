@@ -25,8 +25,8 @@ def write_curves(
 ) -> None:
     """Draw `metric` of each run against environment steps and against wall time, as PNG or SVG by the path's suffix.
 
-    Updates without a value (such as those in which no episode ended) are left out. Pale lines are single updates, strong
-    ones their running mean.
+    Updates without a value (such as those in which no episode ended) are left out. Pale lines are single updates,
+    strong ones their running mean.
     """
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), sharey=True, layout="constrained")
     for axis, x in zip(axes, ("env_steps", "wall_time"), strict=True):

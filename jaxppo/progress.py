@@ -35,7 +35,9 @@ class Bar:
         self._bar = RichProgress(
             BarColumn(),
             TaskProgressColumn(),
-            TextColumn("{task.fields[steps]}/{task.fields[of]} steps · {task.fields[rate]}/s · return {task.fields[score]}"),
+            TextColumn(
+                "{task.fields[steps]}/{task.fields[of]} steps · {task.fields[rate]}/s · return {task.fields[score]}"
+            ),
             TimeRemainingColumn(),
             console=console,
         )
@@ -49,8 +51,9 @@ class Bar:
     def advance(self, rows: Sequence[Mapping[str, Any]], steps_per_second: float) -> None:
         steps = rows[-1]["env_steps"]
         known = _score(rows)
-        fields = {} if known is None else {"score": f"{known:.1f}"}
-        self._bar.update(self._task, completed=steps, steps=count(steps), rate=count(steps_per_second), **fields)
+        if known is not None:
+            self._bar.update(self._task, score=f"{known:.1f}")
+        self._bar.update(self._task, completed=steps, steps=count(steps), rate=count(steps_per_second))
 
     def close(self) -> None:
         self._bar.stop()

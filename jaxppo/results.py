@@ -1,9 +1,9 @@
 """The run directory: what a run leaves behind, and how it is read again.
 
-    manifest.json    config, seed, versions, device, git revision, command, how the run ended
-    metrics.jsonl    one line per logged update
-    policy.msgpack   the network's parameters and the observation normaliser
-    curve.png        return against environment steps and against wall time
+manifest.json    config, seed, versions, device, git revision, command, how the run ended
+metrics.jsonl    one line per logged update
+policy.msgpack   the network's parameters and the observation normaliser
+curve.png        return against environment steps and against wall time
 """
 
 import json
@@ -68,7 +68,11 @@ def describe(config: Config, seed: int) -> dict[str, Any]:
         "seed": seed,
         "config": to_settings(config),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-        "device": {"platform": jax.default_backend(), "kind": jax.devices()[0].device_kind, "count": jax.device_count()},
+        "device": {
+            "platform": jax.default_backend(),
+            "kind": jax.devices()[0].device_kind,
+            "count": jax.device_count(),
+        },
         "git_revision": _git_revision(),
     }
 
@@ -131,8 +135,8 @@ def _write(path: Path, content: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

@@ -50,7 +50,7 @@ class Trajectory(NamedTuple):
 class EpisodeStats(NamedTuple):
     """Sums over the episodes that ended in a segment, per environment: [N]."""
 
-    count: jax.Array
+    episodes: jax.Array
     returns: jax.Array
     lengths: jax.Array
 
@@ -79,7 +79,7 @@ def collect(
     loop: EnvLoop,
     key: jax.Array,
     num_steps: int,
-    reward_discount: jax.Array | None,
+    reward_discount: float | jax.Array | None,
 ) -> tuple[EnvLoop, Trajectory, EpisodeStats]:
     """Act for `num_steps` steps in every environment. Consumes `key`.
 
@@ -109,7 +109,7 @@ def collect(
     shapes = jax.eval_shape(lambda: network.apply(params, loop.carry, see(loop.obs), loop.reset)[1])
     noises = jax.vmap(shapes.noise)(jax.random.split(key_noise, num_steps))
     step_keys = jax.random.split(key_steps, num_steps)
-    resets = jax.random.split(key_resets, num_steps)
+    resets: Any = jax.random.split(key_resets, num_steps)
     ahead = num_steps * _num_bytes(jax.eval_shape(fresh, key_resets)) <= RESETS_AHEAD_BYTES
     if ahead:
         resets = jax.vmap(fresh)(resets)
@@ -147,7 +147,7 @@ def collect(
             carry=net_carry,
         )
         stats = EpisodeStats(
-            stats.count + done,
+            stats.episodes + done,
             stats.returns + jnp.where(done, episode_return, 0.0),
             stats.lengths + jnp.where(done, episode_length, 0),
         )

@@ -1,6 +1,6 @@
 """Training as one pure function: the core's table of contents.
 
-`update` is one rollout, its advantages and one learning phase; `train` is `init` and then `update`, `num_updates` times.
+`update` is one rollout, its advantages and one learning phase; `train` is `init`, then `update` `num_updates` times.
 """
 
 from functools import partial
@@ -49,7 +49,9 @@ def update(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
 
 @jax.jit
 def _train(config: Config, key: jax.Array) -> Result:
-    return Result(*jax.lax.scan(lambda state, _: update_step(config, state), init_step(config, key), length=config.num_updates))
+    return Result(
+        *jax.lax.scan(lambda state, _: update_step(config, state), init_step(config, key), length=config.num_updates)
+    )
 
 
 def build(config: Config) -> tuple[envs.Env, Any, Network]:
@@ -87,10 +89,10 @@ def update_step(config: Config, state: TrainState) -> tuple[TrainState, Metrics]
         env, env_params, network, params, view, state.loop, key_collect, config.num_steps, reward_discount
     )
     # Observation statistics stay frozen until the update is over, so that the first ratios are exactly 1.
-    if obs_moments is not None:
+    if obs_moments is not None and trajectory.raw_obs is not None:
         obs_moments = obs_moments.merge(trajectory.raw_obs)
     reward, reward_moments = trajectory.reward, state.reward_moments
-    if reward_moments is not None:
+    if reward_moments is not None and trajectory.discounted_return is not None:
         reward_moments = reward_moments.merge(trajectory.discounted_return)
         reward = scale(reward_moments, reward, config.reward_clip)
 
@@ -158,7 +160,7 @@ def _next_values(
 
 def _episode_metrics(stats: EpisodeStats) -> dict[str, jax.Array]:
     """Means over the episodes that ended: NaN, not 0, if there were none."""
-    count = jnp.sum(stats.count)
+    count = jnp.sum(stats.episodes)
     total = jnp.where(count > 0, count.astype(jnp.float32), jnp.nan)
     return {
         "episodes": count,

@@ -105,7 +105,7 @@ class Metrics(NamedTuple):
         clip_fraction: fraction of the ratios outside the clip range.
         ratio_max: largest ratio r = π(a|s) / π_old(a|s) of any minibatch.
         effective_sample_size: (Σr)² / (M·Σr²), a fraction of the minibatch's M samples.
-        explained_variance: 1 − Var[target − V] / Var[target] with the values of collection; NaN if the targets are constant.
+        explained_variance: 1 − Var[target − V] / Var[target], V from collection; NaN if the targets are constant.
         grad_norm: global norm of the gradient before clipping.
         learning_rate: the step size used.
     """

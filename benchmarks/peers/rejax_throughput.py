@@ -1,4 +1,4 @@
-"""One benchmark case on rejax, run in rejax's own virtual environment; prints one JSON line like benchmarks/throughput.py."""
+"""One benchmark case on rejax, in its own virtual environment; prints one JSON line like throughput.py."""
 
 import argparse
 import json
@@ -34,8 +34,8 @@ def main() -> None:
         agent_kwargs={"hidden_layer_sizes": case["hidden"], "activation": case["activation"]},
         **{
             k: case[k]
-            for k in ("num_envs", "num_steps", "num_epochs", "num_minibatches", "learning_rate")
-            + ("gamma", "gae_lambda", "clip_eps", "vf_coef", "ent_coef")
+            for k in case
+            if k not in ("env", "total_timesteps", "max_grad_norm", "hidden", "activation", "num_agents")
         },
     ).replace(eval_callback=lambda algo, state, key: ())  # no evaluation inside the timed program
     agents = case["num_agents"]

@@ -40,7 +40,7 @@ def override(env: Env, overrides: Mapping[str, Any]) -> Any:
     defaults = vars(env.params)
     for name in overrides:
         if name not in defaults:
-            raise ConfigError("env_params", name, f"a parameter of {env.name} ({suggest(name, defaults)})")
+            raise ConfigError("env_params", name, f"a parameter of {env.name}; {suggest(name, defaults)}")
     return env.params.replace(**{name: _cast(value, defaults[name]) for name, value in overrides.items()})
 
 

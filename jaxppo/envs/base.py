@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 __all__ = ["Box", "Discrete", "Env", "TimeStep"]
 
@@ -14,6 +15,9 @@ class Discrete(NamedTuple):
 
     n: int
 
+    def __str__(self) -> str:
+        return f"Discrete({self.n})"
+
 
 class Box(NamedTuple):
     """Float32 actions of `shape`, between `low` and `high` (scalars or arrays that broadcast to `shape`)."""
@@ -21,6 +25,9 @@ class Box(NamedTuple):
     low: Any
     high: Any
     shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"Box {list(self.shape)} in [{np.min(self.low):.3g}, {np.max(self.high):.3g}]"
 
 
 class TimeStep(NamedTuple):
@@ -30,7 +37,7 @@ class TimeStep(NamedTuple):
         obs: the observation after the transition, also when the episode ended with it.
         reward: float32 [].
         terminated: bool []. The episode is over and the value of what follows is 0.
-        truncated: bool []. The episode was cut short and what follows still has a value. If both are true it terminated.
+        truncated: bool []. The episode was cut short but what follows has a value. If both are true it terminated.
     """
 
     obs: Any

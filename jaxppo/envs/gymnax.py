@@ -23,7 +23,7 @@ def names() -> list[str]:
     return list(gymnax.registered_envs)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def make(name: str) -> Env:
     """Make the environment that gymnax registers under `name`; the same object each time.
 
@@ -33,16 +33,16 @@ def make(name: str) -> Env:
     import gymnax
 
     if name not in gymnax.registered_envs:
-        raise ConfigError("env", name, f"an environment that gymnax knows ({suggest(name, names())})")
+        raise ConfigError("env", name, f"an environment that gymnax knows; {suggest(name, names())}")
     try:
         env, _ = gymnax.make(name)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
-        raise ConfigError("env", name, f"an environment that can be constructed here; gymnax says: {reason}") from error
+        raise ConfigError("env", name, f"an environment that can be constructed here; {reason}") from error
     return from_gymnax(env, name)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def from_gymnax(env: Any, name: str | None = None) -> Env:
     """Adapt a gymnax `Environment` object.
 

@@ -106,13 +106,17 @@ class SGD:
         ratio_max = jnp.max(metrics.pop("ratio_max"))
         means = {name: jnp.mean(values) for name, values in metrics.items()}
         aux = self.objective.adapt(state.objective, means["kl"])
-        return SGDState(opt_state, aux), unravel(vector), {**means, "ratio_max": ratio_max, "learning_rate": learning_rate}
+        return (
+            SGDState(opt_state, aux),
+            unravel(vector),
+            {**means, "ratio_max": ratio_max, "learning_rate": learning_rate},
+        )
 
     def _optimizer(self) -> optax.GradientTransformation:
         return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.scale_by_adam(eps=self.adam_eps))
 
     def _minibatch_indices(self, key: jax.Array, size: int) -> jax.Array:
-        """Rows of each minibatch: int32 [num_epochs · num_minibatches, minibatch_size]; every epoch covers all rows once."""
+        """Rows of each minibatch: int32 [num_epochs · num_minibatches, M]; every epoch covers all rows once."""
         if self.shuffle:
             keys = jax.random.split(key, self.num_epochs)
             order = jax.vmap(lambda k: permutation(k, size))(keys)
@@ -120,9 +124,7 @@ class SGD:
             order = jnp.tile(jnp.arange(size), (self.num_epochs, 1))
         return order.reshape(self.num_epochs * self.num_minibatches, -1)
 
-    def _loss(
-        self, params: Any, network: Network, aux: Any, batch: _Samples
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def _loss(self, params: Any, network: Network, aux: Any, batch: _Samples) -> tuple[jax.Array, dict[str, jax.Array]]:
         _, new, value = network.apply(params, (), batch.obs, batch.reset)
         advantage = batch.advantage
         if self.normalize_advantage:
@@ -139,7 +141,7 @@ class SGD:
         }
 
     def _value_loss(self, value: jax.Array, old_value: jax.Array, target: jax.Array) -> jax.Array:
-        """Half the mean squared error, pessimistic about moves beyond ±vf_clip_eps (Huang et al. 2022, core detail 9)."""
+        """Half the mean squared error, pessimistic beyond ±vf_clip_eps (Huang et al. 2022, core detail 9)."""
         error = (value - target) ** 2
         if self.vf_clip_eps is not None:
             clipped = old_value + jnp.clip(value - old_value, -self.vf_clip_eps, self.vf_clip_eps)
