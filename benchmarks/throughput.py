@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,8 @@ def measure(name: str, repeats: int, quick: bool) -> dict[str, Any]:
         result = jax.block_until_ready(compiled(config, key))
         times.append(time.perf_counter() - began)
     peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    evaluation = jaxppo.evaluate if agents == 1 else jax.vmap(jaxppo.evaluate, in_axes=(None, 0, 0))
+    sampled = partial(jaxppo.evaluate, greedy=False)
+    evaluation = sampled if agents == 1 else jax.vmap(sampled, in_axes=(None, 0, 0))
     returns = evaluation(config, result.state, batched(jax.random.key(99)))
     steps = config.num_updates * config.batch_size * agents
     return {
@@ -95,7 +97,7 @@ def measure(name: str, repeats: int, quick: bool) -> dict[str, Any]:
         "seconds": [round(t, 4) for t in times],
         "compile_s": round(compile_s, 2),
         "peak_mib": round(peak_kib / 1024),
-        "greedy_return": round(float(returns.mean()), 2),
+        "sampled_return": round(float(returns.mean()), 2),
         "versions": {"jaxppo": jaxppo.__version__, "jax": jax.__version__},
         "device": jax.devices()[0].device_kind,
     }

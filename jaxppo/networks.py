@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.linen.initializers import constant, lecun_normal, orthogonal
+from flax.linen.initializers import constant, lecun_normal, orthogonal, zeros
 
 from jaxppo.distributions import Categorical, Distribution, Gaussian
 from jaxppo.envs.base import Discrete
@@ -102,25 +102,39 @@ class _ActorCritic(nn.Module):
     @nn.compact
     def __call__(self, obs: jax.Array) -> tuple[jax.Array, jax.Array | None, jax.Array]:
         x = obs.reshape((obs.shape[0], -1)).astype(jnp.float32)
-        actor = self._torso(x, "shared" if self.spec.shared else "actor")
-        critic = actor if self.spec.shared else self._torso(x, "critic")
-        outputs = self._dense(self.num_outputs, 0.01, "policy")(actor)
-        value = self._dense(1, 1.0, "value")(critic)[:, 0]
+        # Torsos are an axis, so that two of them cost as many operations as one: [K, N, width], K = 1 if shared.
+        x = jnp.broadcast_to(x, (1 if self.spec.shared else 2, *x.shape))
+        for i, width in enumerate(self.spec.hidden):
+            x = ACTIVATIONS[self.spec.activation](_Parallel(width, self._init(2**0.5), name=f"hidden_{i}")(x))
+        # A matrix-vector product rounds differently for different batch sizes; a sum of products per row does not, so
+        # that ratios are exactly 1 before the first step also for policies with one output.
+        policy = _RowSum if self.num_outputs == 1 else nn.Dense
+        outputs = policy(self.num_outputs, kernel_init=self._init(0.01), name="policy")(x[0])
+        value = nn.Dense(1, kernel_init=self._init(1.0), name="value")(x[-1])[:, 0]
         if self.discrete:
             return outputs, None, value
         return outputs, self.param("log_std", constant(self.spec.log_std_init), (self.num_outputs,)), value
 
-    def _torso(self, x: jax.Array, name: str) -> jax.Array:
-        for i, width in enumerate(self.spec.hidden):
-            x = ACTIVATIONS[self.spec.activation](self._dense(width, 2**0.5, f"{name}_{i}")(x))
-        return x
+    def _init(self, gain: float) -> Callable[..., jax.Array]:
+        return orthogonal(gain) if self.spec.orthogonal else lecun_normal()
 
-    def _dense(self, width: int, gain: float, name: str) -> nn.Module:
-        kernel_init = orthogonal(gain) if self.spec.orthogonal else lecun_normal()
-        # A matrix-vector product rounds differently for different batch sizes; a sum of products per row does not, so
-        # that ratios are exactly 1 before the first step also for policies with one output.
-        layer = _RowSum if (name == "policy" and width == 1) else nn.Dense
-        return layer(width, kernel_init=kernel_init, name=name)
+
+class _Parallel(nn.Module):
+    """K dense layers side by side, each initialised on its own: [K, N, D] to [K, N, features]."""
+
+    features: int
+    kernel_init: Callable[..., jax.Array]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        num, _, width = x.shape
+
+        def init(key: jax.Array) -> jax.Array:
+            return jax.vmap(lambda k: self.kernel_init(k, (width, self.features)))(jax.random.split(key, num))
+
+        kernel = self.param("kernel", init)
+        bias = self.param("bias", zeros, (num, self.features))
+        return jnp.einsum("knd,kdh->knh", x, kernel) + bias[:, None]
 
 
 class _RowSum(nn.Module):
@@ -132,7 +146,7 @@ class _RowSum(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        bias = self.param("bias", zeros, (self.features,))
         return jnp.sum(x * kernel.reshape(1, -1), axis=-1, keepdims=True) + bias.reshape(1, -1)
 
 

@@ -147,7 +147,7 @@ def collect(
             carry=net_carry,
         )
         stats = EpisodeStats(
-            stats.episodes + done,
+            stats.episodes + done.astype(jnp.int32),
             stats.returns + jnp.where(done, episode_return, 0.0),
             stats.lengths + jnp.where(done, episode_length, 0),
         )

@@ -1,6 +1,7 @@
 """The host loop around the compiled program: chunks of updates, and between them logs, progress and signals."""
 
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -133,7 +134,8 @@ def _finish(path: Path, manifest: dict[str, Any], config: Config, outcome: Outco
 def _interruption() -> Iterator[list[int]]:
     """A list that fills with the first SIGINT or SIGTERM received; a second one acts as it always does."""
     received: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.getsignal(number) for number in numbers}
 
     def note(number: int, frame: Any) -> None:
         received.append(number)

@@ -19,6 +19,8 @@ from jaxppo.types import Batch, EnvLoop, Metrics, Policy, Result, TrainState
 
 __all__ = ["build", "init", "train", "update"]
 
+FEW_SLOTS = 8  # up to this many truncations of an environment in a segment, their final observations are picked out
+
 
 def train(config: Config, key: jax.Array) -> Result:
     """Train one agent from scratch. Pure: `jax.jit`, `jax.vmap` (over keys, or over stacked config leaves) work on it.
@@ -137,25 +139,34 @@ def _next_values(
 ) -> jax.Array:
     """V(s_{t+1}) for every step [T, N], with the final observation's value where an episode was truncated.
 
-    An environment truncates at most once in `max_steps` steps, so ⌈T / max_steps⌉ final observations of each are all
-    that need a value, evaluated in one batch with the last observation of the segment.
+    An environment truncates at most once in `max_steps` steps. So ⌈T / max_steps⌉ final observations of each are all
+    that need a value, and while they are few they are picked out and evaluated in one batch with the last observation
+    of the segment.
     """
     num_steps, num_envs = trajectory.reward.shape
-    slots = num_steps if max_steps is None else min(num_steps, -(-num_steps // max(max_steps, 1)))
-    ends = jnp.cumsum(trajectory.truncated, axis=0, dtype=jnp.int32)  # [T, N], truncations so far
-    # The step of the k-th truncation [slots, N]; an arbitrary one where there were fewer, whose value is not used.
-    steps = jax.vmap(lambda k: jnp.argmax(ends == k, axis=0))(jnp.arange(1, slots + 1))
+    truncated = trajectory.truncated
+    slots = num_steps if max_steps is None else -(-num_steps // max(max_steps, 1))
 
-    def pick(leaf: jax.Array, last: jax.Array) -> jax.Array:
-        return jnp.concatenate([leaf[steps, jnp.arange(num_envs)[None]], last[None]]).reshape(-1, *last.shape[1:])
+    def values(final_obs: jax.Array, carry: Any) -> tuple[jax.Array, jax.Array]:
+        """Of final observations [K, N, …] and of the last ones: [K, N] and [N]."""
+        flat = partial(jax.tree.map, lambda x, last: jnp.concatenate([x, last[None]]).reshape(-1, *last.shape[1:]))
+        reset = jnp.concatenate([jnp.zeros(final_obs.shape[:2], bool), loop.reset[None]]).reshape(-1)
+        value = network.apply(params, flat(carry, loop.carry), flat(final_obs, last_obs), reset)[2]
+        return value[:-num_envs].reshape(-1, num_envs), value[-num_envs:]
 
-    obs = pick(trajectory.final_obs, last_obs)
-    carry = jax.tree.map(pick, trajectory.carry, loop.carry)
-    reset = jnp.concatenate([jnp.zeros((slots, num_envs), bool), loop.reset[None]]).reshape(-1)
-    values = network.apply(params, carry, obs, reset)[2].reshape(slots + 1, num_envs)
-    following = jnp.concatenate([trajectory.value[1:], values[-1:]])
-    final = jnp.take_along_axis(values[:-1], jnp.clip(ends - 1, 0, slots - 1), axis=0)
-    return jnp.where(trajectory.truncated, final, following)
+    if slots > FEW_SLOTS:
+        final, last = values(trajectory.final_obs, trajectory.carry)
+    else:
+        order = jnp.cumsum(truncated, axis=0, dtype=jnp.int32) if slots > 1 else truncated.astype(jnp.int32)
+        chosen = jax.vmap(lambda k: truncated & (order == k))(
+            jnp.arange(1, slots + 1)
+        )  # [K, T, N]: the k-th truncation
+        steps = jnp.sum(chosen.astype(jnp.int32) * jnp.arange(num_steps).reshape(1, -1, 1), axis=1)  # [K, N]
+        picked = jax.tree.map(lambda x: x[steps, jnp.arange(num_envs)[None]], (trajectory.final_obs, trajectory.carry))
+        picked_values, last = values(*picked)
+        final = jnp.sum(jnp.where(chosen, picked_values[:, None], 0.0), axis=0)
+    following = jnp.concatenate([trajectory.value[1:], last[None]])
+    return jnp.where(truncated, final, following)
 
 
 def _episode_metrics(stats: EpisodeStats) -> dict[str, jax.Array]:
@@ -170,6 +181,6 @@ def _episode_metrics(stats: EpisodeStats) -> dict[str, jax.Array]:
 
 
 def _explained_variance(value: jax.Array, target: jax.Array) -> jax.Array:
-    """1 − Var[target − value] / Var[target]; NaN if the targets don't vary."""
-    variance = jnp.var(target)
-    return jnp.where(variance > 0, 1 - jnp.var(target - value) / variance, jnp.nan)
+    """One minus Var[target − value] / Var[target]; NaN if the targets don't vary."""
+    unexplained, variance = jnp.var(jnp.stack([target - value, target]).reshape(2, -1), axis=1)
+    return jnp.where(variance > 0, 1 - unexplained / variance, jnp.nan)

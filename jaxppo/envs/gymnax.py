@@ -1,9 +1,7 @@
 """gymnax environments (1.0 or later) behind the protocol of `jaxppo.envs.base`."""
 
-import contextlib
 import functools
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -12,6 +10,7 @@ import numpy as np
 
 from jaxppo.envs.base import Box, Discrete, Env, TimeStep
 from jaxppo.fields import ConfigError, suggest
+from jaxppo.interop import default_promotion
 
 __all__ = ["from_gymnax", "make", "names"]
 
@@ -62,12 +61,12 @@ def from_gymnax(env: Any, name: str | None = None) -> Env:
         return jax.nn.one_hot(obs, one_hot, dtype=jnp.float32) if one_hot else _strong(obs)
 
     def reset(key: jax.Array, params: Any) -> tuple[Any, Any]:
-        with _lenient():
+        with default_promotion():
             obs, state = env.reset_env(key, params)
             return jax.tree.map(_strong, state), observe(obs)
 
     def step(key: jax.Array, state: Any, action: jax.Array, params: Any) -> tuple[Any, TimeStep]:
-        with _lenient():
+        with default_promotion():
             obs, after, reward, terminated, _ = env.step_env(key, state, action, params)
             truncated = env.is_truncated(after, params)
             timestep = TimeStep(
@@ -102,10 +101,3 @@ def from_gymnax(env: Any, name: str | None = None) -> Env:
 def _strong(x: Any) -> jax.Array:
     """Strip weak types, which would make the update compile a second time."""
     return jnp.asarray(x, jnp.asarray(x).dtype)
-
-
-@contextlib.contextmanager
-def _lenient() -> Iterator[None]:
-    """Let the environment's own code promote as it was written to, whatever the user's settings for theirs are."""
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield

@@ -9,6 +9,7 @@ from jax.flatten_util import ravel_pytree
 
 from jaxppo.distributions import Distribution
 from jaxppo.fields import check, flag, hyperparameters, nested, number, whole
+from jaxppo.interop import default_promotion
 from jaxppo.networks import Network
 from jaxppo.objectives import Clip, Objective
 from jaxppo.shuffle import permutation
@@ -98,8 +99,9 @@ class SGD:
             vector, opt_state = carry
             minibatch = jax.tree.map(lambda x: x[index], samples)
             (_, metrics), grad = jax.value_and_grad(loss, has_aux=True)(vector, minibatch)
-            direction, opt_state = optimizer.update(grad, opt_state)
-            return (vector - learning_rate * direction, opt_state), {**metrics, "grad_norm": optax.global_norm(grad)}
+            with default_promotion():
+                direction, opt_state = optimizer.update(grad, opt_state)
+            return (vector - learning_rate * direction, opt_state), {**metrics, "grad_norm": jnp.linalg.norm(grad)}
 
         indices = self._minibatch_indices(key, samples.value.shape[0])
         (vector, opt_state), metrics = jax.lax.scan(step, (vector, state.opt_state), indices)

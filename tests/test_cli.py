@@ -1,0 +1,269 @@
+"""The command line as a user meets it: exit codes, one-line refusals, run directories."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import jaxppo
+from jaxppo.cli import main
+from jaxppo.results import load, read_metrics
+
+SMALL = ["--total-timesteps", "2048", "--num-envs", "4", "--num-steps", "64"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A small finished run."""
+    path = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["train", *SMALL, "--out", str(path), "--seed", "3", "--gamma", "0.97"]) == 0
+    return path
+
+
+def test_train_leaves_a_complete_run_directory(run):
+    """All four files, and a manifest that says what was run and how it ended."""
+    assert {p.name for p in run.iterdir()} == {"manifest.json", "metrics.jsonl", "policy.msgpack", "curve.png"}
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["status"] == "finished"
+    assert (manifest["seed"], manifest["num_updates"], manifest["env_steps"]) == (3, 8, 2048)
+    assert manifest["config"]["gamma"] == 0.97
+    assert manifest["config"]["hidden"] == [64, 64]
+    assert manifest["versions"]["jaxppo"] == jaxppo.__version__
+    assert manifest["device"]["platform"] == "cpu"
+    assert manifest["evaluation"]["episodes"] == 128
+
+
+def test_metrics_have_a_line_per_update_and_no_nan(run):
+    """JSON has no NaN: a missing return is null, and reads back as NaN."""
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["env_steps"] for line in lines] == [256 * (i + 1) for i in range(8)]
+    assert "NaN" not in "".join(lines)
+    metrics = read_metrics(run)
+    assert set(metrics) == {*jaxppo.Metrics._fields, "wall_time"}
+    assert metrics["wall_time"] == sorted(metrics["wall_time"])
+
+
+def test_log_interval_keeps_every_kth_update(tmp_path):
+    """Eight updates at an interval of three: the third and the sixth."""
+    assert main(["train", *SMALL, "--out", str(tmp_path / "run"), "--log-interval", "3"]) == 0
+    assert read_metrics(tmp_path / "run")["env_steps"] == [768, 1536]
+
+
+def test_the_same_seed_gives_the_same_run(run, tmp_path):
+    """All metrics but the clock are equal."""
+    again = tmp_path / "again"
+    assert main(["train", *SMALL, "--out", str(again), "--seed", "3", "--gamma", "0.97"]) == 0
+    first, second = read_metrics(run), read_metrics(again)
+    assert first["value_loss"] == second["value_loss"]
+    assert (run / "policy.msgpack").read_bytes() == (again / "policy.msgpack").read_bytes()
+
+
+def test_evaluate_repeats_itself_and_samples_on_request(run, capsys):
+    """The same seed gives the same summary; sampled episodes say that they are."""
+    printed = []
+    for flags in ([], [], ["--stochastic", "--episodes", "7"]):
+        assert main(["evaluate", str(run), *flags]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+    assert printed[0].startswith("greedy return over 128 episodes")
+    assert printed[2].startswith("sampled return over 7 episodes")
+
+
+def test_plot_overlays_runs(run, tmp_path, capsys):
+    """A PNG or SVG is written where asked."""
+    for name, head in (("a.png", b"\x89PNG"), ("b.svg", b"<?xml")):
+        assert main(["plot", str(run), str(run), "--metric", "entropy", "--out", str(tmp_path / name)]) == 0
+        assert (tmp_path / name).read_bytes().startswith(head)
+    assert "wrote" in capsys.readouterr().out
+
+
+def test_toml_file_preset_and_flags_are_layered(tmp_path):
+    """Flags win over the file, the file over the preset, the preset over the defaults."""
+    file = tmp_path / "my.toml"
+    file.write_text(
+        'env = "Pendulum-v1"\ntotal_timesteps = 2048\nnum_envs = 4\nnum_steps = 64\ngamma = 0.8\nhidden = [8]\n'
+        "[env_params]\nmax_steps_in_episode = 50\n"
+    )
+    out = tmp_path / "run"
+    assert main(["train", "--config", str(file), "--gamma", "0.7", "--out", str(out)]) == 0
+    config = load(out).config
+    assert config.env == "Pendulum-v1"
+    assert config.gamma == 0.7
+    assert config.network.hidden == (8,)
+    assert config.learner.learning_rate == 1e-3
+    assert config.learner.vf_clip_eps == jaxppo.SGD().vf_clip_eps
+    assert dict(config.env_params) == {"max_steps_in_episode": 50}
+    assert main(["train", "--config", str(file), "--preset", "none", "--out", str(tmp_path / "plain")]) == 0
+    assert load(tmp_path / "plain").config.learner.learning_rate == jaxppo.SGD().learning_rate
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--env", "CartPole-v2"], ["env=CartPole-v2", "CartPole-v1"]),
+        (["--num-envs", "0"], ["num_envs=0", ">= 1"]),
+        (["--num-steps", "-3"], ["num_steps=-3", ">= 1"]),
+        (["--num-minibatches", "7"], ["num_minibatches=7", "512"]),
+        (["--num-minibatches", "512"], ["num_minibatches=512", "normalize_advantage"]),
+        (["--total-timesteps", "100"], ["total_timesteps=100", "512"]),
+        (["--gamma", "1.5"], ["gamma=1.5", "[0, 1]"]),
+        (["--gae-lambda", "-0.1"], ["gae_lambda=-0.1", "[0, 1]"]),
+        (["--clip-eps", "0"], ["clip_eps=0.0", "> 0"]),
+        (["--learning-rate", "nan"], ["learning_rate=nan", "finite"]),
+        (["--activation", "sine"], ["activation=sine", "tanh"]),
+        (["--env-params", "gravty", "3"], ["gravty", "gravity"]),
+        (["--preset", "maybe"], ["preset=maybe", "auto or none"]),
+        (["--log-interval", "0"], ["log_interval=0", ">= 1"]),
+        (["--seed", "-1"], ["seed=-1", ">= 0"]),
+        (["--config", "missing.toml"], ["config=missing.toml", "No such file"]),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(flags, words, tmp_path, monkeypatch, capsys):
+    """Exit code 2, one line with the field, the value and what is allowed, and nothing written."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *flags]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    for word in words:
+        assert word in error
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("lerning_rate = 1e-3", ["lerning_rate", "learning_rate"]),
+        ("gamma = 2.0", ["gamma=2.0", "[0, 1]"]),
+        ('num_envs = "many"', ["num_envs=many", "whole number"]),
+        ("gamma = ", ["my.toml", "Invalid value"]),
+        ('objective = "clop"', ["objective=clop", "clip"]),
+    ],
+)
+def test_bad_toml_is_refused_with_its_name(text, words, tmp_path, capsys):
+    """The file, the key and the value are named."""
+    file = tmp_path / "my.toml"
+    file.write_text(text)
+    assert main(["train", "--config", str(file), "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    for word in ("my.toml", *words):
+        assert word in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_existing_run_is_only_replaced_on_request(run, tmp_path, capsys):
+    """Without --overwrite it is left as it was; with it, only a run directory is replaced."""
+    before = (run / "policy.msgpack").read_bytes()
+    assert main(["train", *SMALL, "--out", str(run)]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert (run / "policy.msgpack").read_bytes() == before
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis.tex").write_text("years of work")
+    assert main(["train", *SMALL, "--out", str(precious), "--overwrite"]) == 2
+    assert (precious / "thesis.tex").read_text() == "years of work"
+    assert main(["train", *SMALL, "--out", str(tmp_path / "new"), "--overwrite"]) == 0
+    assert main(["train", *SMALL, "--out", str(tmp_path / "new"), "--overwrite", "--seed", "1"]) == 0
+    assert load(tmp_path / "new").manifest["seed"] == 1
+
+
+def test_a_path_that_cannot_be_written_is_refused(tmp_path, capsys):
+    """A file in the way of a directory."""
+    (tmp_path / "file").write_text("")
+    assert main(["train", *SMALL, "--out", str(tmp_path / "file" / "run")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["evaluate", "plot"])
+def test_what_is_not_a_run_is_refused(command, tmp_path, capsys):
+    """A directory without a run in it, or none at all."""
+    assert main([command, str(tmp_path)]) == 2
+    assert main([command, str(tmp_path / "nowhere")]) == 2
+    assert capsys.readouterr().err.count("\n") == 2
+
+
+def test_a_damaged_policy_is_refused(run, tmp_path, capsys):
+    """Half a policy file is an error, not a wrong policy."""
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "manifest.json").write_bytes((run / "manifest.json").read_bytes())
+    content = (run / "policy.msgpack").read_bytes()
+    (damaged / "policy.msgpack").write_bytes(content[: len(content) // 2])
+    assert main(["evaluate", str(damaged)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_unknown_metrics_and_commands_are_refused(run, capsys):
+    """With the closest name for the one, and the list of commands for the other."""
+    assert main(["plot", str(run), "--metric", "episode_retrun"]) == 2
+    assert "episode_return" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(["trian"])
+    assert ended.value.code == 2
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--lerning-rate", "1"])
+    assert ended.value.code == 2
+    assert "--learning-rate" in capsys.readouterr().err
+
+
+def test_a_diverging_run_stops_and_says_so(tmp_path, capsys):
+    """An infinite reward makes the gradient NaN: exit code 1, and no policy that could be taken for a good one."""
+    out = tmp_path / "run"
+    flags = ["--env-params", "masspole", "1e38", "--learning-rate", "1e30", "--total-timesteps", "20480"]
+    assert main(["train", *SMALL, *flags, "--out", str(out)]) == 1
+    assert json.loads((out / "manifest.json").read_text())["status"] == "diverged"
+    assert not (out / "policy.msgpack").exists()
+    assert "not finite" in capsys.readouterr().err
+
+
+def test_interrupt_saves_what_was_learned(tmp_path):
+    """SIGINT in the middle: exit code 130, and a run that evaluates."""
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "jaxppo", "train", "--total-timesteps", "500000000", "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not ((out / "metrics.jsonl").exists() and (out / "metrics.jsonl").stat().st_size > 0):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        printed, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 130, errors
+    assert "interrupted after" in printed
+    saved = load(out)
+    assert saved.manifest["status"] == "interrupted"
+    assert len(read_metrics(out)["env_steps"]) == saved.manifest["num_updates"] > 0
+    assert main(["evaluate", str(out), "--episodes", "2"]) == 0
+
+
+def test_piped_output_is_plain_lines(tmp_path):
+    """No escape codes in a pipe, and the compile time, the score and the run directory are told."""
+    command = [sys.executable, "-m", "jaxppo", "train", *SMALL, "--out", str(tmp_path / "run")]
+    environment = {**os.environ, "COLUMNS": "80"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "compiled in" in done.stdout
+    assert "2048 steps" in done.stdout
+    assert f"run directory: {tmp_path / 'run'}" in done.stdout
+
+
+def test_help_and_envs(capsys):
+    """Each command explains itself; every registered environment is listed with its spaces."""
+    for command in (["--help"], ["train", "--help"], ["evaluate", "--help"], ["plot", "--help"], ["envs", "--help"]):
+        with pytest.raises(SystemExit) as ended:
+            main(command)
+        assert ended.value.code == 0
+    assert "--learning-rate" in capsys.readouterr().out
+    import gymnax
+
+    assert main(["envs"]) == 0
+    printed = capsys.readouterr().out
+    for name in gymnax.registered_envs:
+        assert name in printed

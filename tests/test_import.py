@@ -1,0 +1,68 @@
+"""What importing the package does and does not do, seen from a fresh process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jaxppo
+
+ROOT = Path(jaxppo.__file__).parent.parent
+
+
+def fresh(code):
+    """Standard output of a new interpreter that runs `code`."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    env.pop("XLA_FLAGS", None)
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_import_touches_nothing():
+    """`import jaxppo` imports neither JAX nor gymnax, and leaves the environment variables alone."""
+    code = """
+import os, sys
+before = dict(os.environ)
+import jaxppo
+assert dict(os.environ) == before
+print(sorted({"jax", "gymnax", "flax", "optax", "matplotlib", "numpy"} & set(sys.modules)))
+"""
+    assert fresh(code).strip() == "[]"
+
+
+def test_using_every_name_starts_no_backend():
+    """Resolving every public name starts no JAX backend and imports no gymnax, so platform choices stay open."""
+    code = """
+import os, sys
+before = dict(os.environ)
+import jaxppo
+for name in jaxppo.__all__:
+    getattr(jaxppo, name)
+assert "gymnax" not in sys.modules
+from jax._src import xla_bridge
+assert not xla_bridge._backends
+changed = {name for name in {*before, *os.environ} if before.get(name) != os.environ.get(name)}
+print(sorted(changed))
+"""
+    assert fresh(code).strip() == "[]"
+
+
+@pytest.mark.parametrize("name", jaxppo.__all__)
+def test_every_public_name_resolves(name):
+    """Each name in `__all__` is an attribute, and listed by `dir`."""
+    assert getattr(jaxppo, name) is not None
+    assert name in dir(jaxppo)
+
+
+def test_unknown_name():
+    """A name that doesn't exist is an AttributeError that says so."""
+    with pytest.raises(AttributeError, match="no attribute 'tarin'"):
+        jaxppo.tarin  # noqa: B018
+
+
+def test_version_is_that_of_the_package():
+    """The version has three numbers."""
+    assert [part.isdigit() for part in jaxppo.__version__.split(".")] == [True] * 3
