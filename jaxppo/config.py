@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxppo import envs
-from jaxppo.fields import check, flag, hyperparameters, nested, number, plain, whole
+from jaxppo.fields import check, flag, hyperparameters, is_a, is_real, nested, number, plain, whole
 from jaxppo.learners import SGD, Learner
 from jaxppo.networks import MLP, NetworkSpec
 
@@ -20,34 +20,40 @@ class EnvParams(Mapping[str, Any]):
     """Overrides of an environment's parameters: arrays are leaves, Python numbers are constants of the program."""
 
     def __init__(self, values: Mapping[str, Any] | None = None):
-        self._values = dict(sorted((values or {}).items()))
+        values = dict(sorted((values or {}).items()))
+        self._constants = {name: value for name, value in values.items() if isinstance(value, bool | int | float)}
+        self._arrays = {name: value for name, value in values.items() if name not in self._constants}
 
     def __getitem__(self, name: str) -> Any:
-        return self._values[name]
+        return self._arrays[name] if name in self._arrays else self._constants[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
+        return iter(sorted([*self._constants, *self._arrays]))
 
     def __len__(self) -> int:
-        return len(self._values)
+        return len(self._constants) + len(self._arrays)
 
     def __repr__(self) -> str:
-        return repr(self._values)
+        return repr(dict(self))
 
     def tree_flatten_with_keys(self) -> tuple[Any, Any]:
-        arrays = {k: v for k, v in self._values.items() if not isinstance(v, bool | int | float)}
-        constants = tuple((k, v) for k, v in self._values.items() if k not in arrays)
-        return tuple((jax.tree_util.DictKey(k), v) for k, v in arrays.items()), (tuple(arrays), constants)
+        children = tuple((jax.tree_util.DictKey(name), value) for name, value in self._arrays.items())
+        return children, (tuple(self._arrays), tuple(self._constants.items()))
 
     @classmethod
     def tree_unflatten(cls, aux: Any, children: Any) -> "EnvParams":
         names, constants = aux
-        return cls({**dict(zip(names, children, strict=True)), **dict(constants)})
+        self = cls(dict(constants))
+        self._arrays = dict(zip(names, children, strict=True))
+        return self
 
 
 def _is_env_params(value: Any) -> bool:
-    allowed = bool | int | float | np.ndarray | jax.Array
-    return isinstance(value, Mapping) and all(isinstance(k, str) and isinstance(v, allowed) for k, v in value.items())
+    def ok(number: Any) -> bool:
+        traced = isinstance(number, jax.core.Tracer)
+        return traced or isinstance(number, bool) or (is_real(number) and bool(np.all(np.isfinite(number))))
+
+    return isinstance(value, Mapping) and all(isinstance(name, str) and ok(value[name]) for name in value)
 
 
 @hyperparameters
@@ -81,20 +87,25 @@ class Config:
     reward_clip: float = number(default=10.0, above=0, infinite=True)
     """Limit of normalised rewards."""
     env_params: Mapping[str, float] = nested(
-        default_factory=EnvParams, ok=_is_env_params, allowed="a mapping from parameter names to numbers or arrays"
+        default_factory=EnvParams,
+        ok=_is_env_params,
+        allowed="a mapping from parameter names to finite numbers or arrays of them",
     )
     """Overrides of the environment's parameters; arrays are leaves, plain numbers are compiled in."""
     network: MLP | NetworkSpec = plain(
-        default=MLP(), ok=lambda v: hasattr(v, "build"), allowed="a network such as jaxppo.MLP()"
+        default=MLP(), ok=lambda v: is_a(v, "build"), allowed="a network such as jaxppo.MLP()"
     )
     """The actor-critic network."""
     learner: SGD | Learner = nested(
-        default_factory=SGD, ok=lambda v: hasattr(v, "update"), allowed="a learner such as jaxppo.SGD()"
+        default_factory=SGD,
+        ok=lambda v: is_a(v, "init", "update", "check_batch"),
+        allowed="a learner such as jaxppo.SGD()",
     )
     """How the parameters move."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "env_params", EnvParams(self.env_params))
+        if not isinstance(self.env_params, EnvParams):
+            object.__setattr__(self, "env_params", EnvParams(self.env_params))
         envs.override(self.make_env(), self.env_params)
         batch = f"at least num_envs*num_steps={self.batch_size}, one update"
         check(self.total_timesteps >= self.batch_size, "total_timesteps", self.total_timesteps, batch)

@@ -13,9 +13,23 @@ from pathlib import PurePath
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["ConfigError", "check", "choice", "flag", "hyperparameters", "nested", "number", "plain", "suggest", "whole"]
+__all__ = [
+    "ConfigError",
+    "check",
+    "choice",
+    "flag",
+    "hyperparameters",
+    "is_a",
+    "is_real",
+    "nested",
+    "number",
+    "plain",
+    "suggest",
+    "whole",
+]
 
 T = TypeVar("T")
 
@@ -59,14 +73,10 @@ def number(
             return True
         if value is None:
             return optional
-        if isinstance(value, bool | str):
+        if not is_real(value):
             return False
-        try:
-            array = np.asarray(value)
-        except (TypeError, ValueError):
-            return False
-        if array.dtype == bool or not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
-            return False
+        with np.errstate(over="ignore"):
+            array = np.asarray(value).astype(np.float32)  # the precision of training, in which 1e39 is infinite
         inside = (array >= low) & (array <= high) & (array > above)
         return bool(np.all(inside if infinite else inside & np.isfinite(array)))
 
@@ -104,6 +114,19 @@ def nested(*, default_factory: Callable[[], Any], ok: Callable[[Any], bool], all
     """A child pytree, whose own fields have rules of their own."""
     metadata = {"ok": ok, "allowed": allowed, "static": False}
     return dataclasses.field(default_factory=default_factory, metadata=metadata)
+
+
+def is_real(value: Any) -> bool:
+    """Whether `value` is a real number or an array of such; booleans, text and lists are not."""
+    if not isinstance(value, int | float | np.generic | np.ndarray | jax.Array) or isinstance(value, bool):
+        return False
+    dtype = np.asarray(value).dtype
+    return bool(jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.floating))
+
+
+def is_a(value: Any, *methods: str) -> bool:
+    """Whether `value` is an object, not a class, that has these methods."""
+    return not isinstance(value, type) and all(callable(getattr(value, method, None)) for method in methods)
 
 
 def check(condition: bool, field: str, value: Any, allowed: str) -> None:

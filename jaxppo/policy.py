@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxppo.config import Config, canonical
 from jaxppo.distributions import Distribution
+from jaxppo.fields import check
 from jaxppo.normalize import normalize
 from jaxppo.rollout import env_action, start
 from jaxppo.training import build
@@ -50,7 +51,12 @@ def value(config: Config, state: TrainState | Policy, obs: jax.Array) -> jax.Arr
 
 
 def evaluate(
-    config: Config, state: TrainState | Policy, key: jax.Array, num_episodes: int = 128, greedy: bool = True
+    config: Config,
+    state: TrainState | Policy,
+    key: jax.Array,
+    num_episodes: int = 128,
+    greedy: bool = True,
+    max_steps: int = 27_000,
 ) -> jax.Array:
     """Undiscounted returns of whole episodes, played side by side in fresh environments: float [num_episodes].
 
@@ -60,13 +66,15 @@ def evaluate(
         key: PRNG key, consumed.
         num_episodes: how many; static.
         greedy: take the mode of the policy instead of a sample; static.
+        max_steps: an episode still running after so many steps counts what it has earned; for environments that have no
+            time limit of their own.
 
     Raises:
-        ValueError: `num_episodes` below 1, or an environment without a time limit.
+        ConfigError: `num_episodes` or `max_steps` below 1.
     """
-    if num_episodes < 1:
-        raise ValueError(f"num_episodes={num_episodes}: must be a whole number >= 1")
-    return _evaluate(canonical(config), _policy(state), key, num_episodes, greedy)
+    check(num_episodes >= 1, "num_episodes", num_episodes, "a whole number >= 1")
+    check(max_steps >= 1, "max_steps", max_steps, "a whole number >= 1")
+    return _evaluate(canonical(config), _policy(state), key, num_episodes, greedy, jnp.int32(max_steps))
 
 
 def _policy(state: TrainState | Policy) -> Policy:
@@ -105,17 +113,19 @@ def _value(config: Config, policy: Policy, obs: jax.Array) -> jax.Array:
 
 
 @partial(jax.jit, static_argnames=("num_episodes", "greedy"))
-def _evaluate(config: Config, policy: Policy, key: jax.Array, num_episodes: int, greedy: bool) -> jax.Array:
+def _evaluate(
+    config: Config, policy: Policy, key: jax.Array, num_episodes: int, greedy: bool, max_steps: jax.Array
+) -> jax.Array:
     env, env_params, network = build(config)
     space = env.action_space(env_params)
     key, key_start = jax.random.split(key)
     loop = start(env, env_params, network, key_start, num_episodes)
 
     def running(carry: tuple[Any, ...]) -> jax.Array:
-        return jnp.any(carry[-1])
+        return jnp.any(carry[-1]) & (carry[0] < max_steps)
 
     def step(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-        key, env_state, obs, reset, net_carry, returns, alive = carry
+        steps, key, env_state, obs, reset, net_carry, returns, alive = carry
         key, key_action, key_step = jax.random.split(key, 3)
         net_carry, distribution, _ = network.apply(policy.params, net_carry, _see(config, policy, obs), reset)
         action = env_action(_choose(distribution, key_action, greedy), space)
@@ -124,8 +134,8 @@ def _evaluate(config: Config, policy: Policy, key: jax.Array, num_episodes: int,
         )
         returns = returns + jnp.where(alive, timestep.reward, 0.0)
         alive = alive & ~(timestep.terminated | timestep.truncated)
-        return key, env_state, timestep.obs, jnp.zeros_like(reset), net_carry, returns, alive
+        return steps + 1, key, env_state, timestep.obs, jnp.zeros_like(reset), net_carry, returns, alive
 
     alive = jnp.ones(num_episodes, bool)
-    carry = (key, loop.env_state, loop.obs, loop.reset, loop.carry, loop.episode_return, alive)
+    carry = (jnp.int32(0), key, loop.env_state, loop.obs, loop.reset, loop.carry, loop.episode_return, alive)
     return jax.lax.while_loop(running, step, carry)[-2]

@@ -126,6 +126,23 @@ def time_limit(limit: int, *, terminates: bool, shows_time: bool = False, known_
     return bundle("time-limit", size, reset, step, Discrete(2), limit if known_limit else None)
 
 
+def pays_after_the_first_step(limit: int) -> Env:
+    """Shows and pays 0 in the first step and 1 in all later ones, truncated after `limit` steps.
+
+    V(1) = 1/(1 − γ) and V(0) = γ/(1 − γ). Whoever bootstraps from the observation after the reset finds less.
+    """
+
+    def reset(key: jax.Array) -> tuple[State, jax.Array]:
+        state = zero_state()
+        return state, state.obs
+
+    def step(key: jax.Array, state: State, action: jax.Array) -> tuple[State, TimeStep]:
+        after = State(state.time + 1, jnp.ones(1, jnp.float32))
+        return after, timestep(after.obs, state.obs[0], truncated=after.time >= limit)
+
+    return bundle("pays-later", 1, reset, step, Discrete(2), limit)
+
+
 def noisy_walk(limit: int, *, known_limit: bool = True, ends_early: float = 0.0) -> Env:
     """A random walk that shows (position, time, last action as received), truncated after `limit` steps.
 

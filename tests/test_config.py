@@ -118,7 +118,6 @@ def test_unknown_env_parameter():
         {"gravity": np.array([9.8, NAN])},
         {"gravity": np.array(["9.8"])},
         {"max_steps_in_episode": NAN},
-        {"max_steps_in_episode": 10.5},
         {3: 9.8},
         [("gravity", 9.8)],
         None,
@@ -128,6 +127,13 @@ def test_unknown_env_parameter():
 def test_bad_env_parameters(bad):
     """Parameters are finite numbers or arrays of them, by name, and whole where the environment's own are."""
     refuse(jaxppo.Config, "env_params", bad)
+
+
+def test_whole_env_parameters_stay_whole():
+    """A fraction is refused where the environment's own parameter is a whole number."""
+    with pytest.raises(jaxppo.ConfigError, match=r"max_steps_in_episode.*10\.5.*whole"):
+        jaxppo.Config(env_params={"max_steps_in_episode": 10.5})
+    assert jaxppo.Config(env_params={"max_steps_in_episode": 10.0}).env_params["max_steps_in_episode"] == 10
 
 
 def test_env_parameters_of_an_env_without_any():
@@ -146,7 +152,7 @@ def test_minibatches_divide_the_batch():
 def test_a_minibatch_of_one_can_not_be_normalised():
     """One sample per minibatch is refused while advantages are normalised, and allowed otherwise."""
     sizes = {"num_envs": 2, "num_steps": 4}
-    with pytest.raises(jaxppo.ConfigError, match="num_minibatches=8: .*normalize_advantage"):
+    with pytest.raises(jaxppo.ConfigError, match=r"num_minibatches=8: .*normalize_advantage"):
         jaxppo.Config(**sizes, learner=jaxppo.SGD(num_minibatches=8))
     jaxppo.Config(**sizes, learner=jaxppo.SGD(num_minibatches=8, normalize_advantage=False))
     jaxppo.Config(**sizes, learner=jaxppo.SGD(num_minibatches=4))

@@ -27,7 +27,7 @@ def gaussians():
 
 
 def test_categorical_log_prob_is_log_softmax():
-    """log π(a) is the log-softmax of what the network gave, for every action."""
+    """Log π(a) is the log-softmax of what the network gave, for every action."""
     actions = jnp.tile(jnp.arange(4), (5, 1)).T
     log_prob = jax.vmap(categoricals()[0].log_prob)(actions)
     np.testing.assert_allclose(log_prob.T, scipy.special.log_softmax(LOGITS[0], axis=-1), rtol=1e-5, atol=1e-6)
@@ -84,7 +84,10 @@ def test_gaussian_kl_is_the_integral():
     for i, k in np.ndindex(5, 3):
         old, new = (scipy.stats.norm(MEANS[j, i, k], np.exp(LOG_STDS[j, i, k])) for j in range(2))
         bounds = (old.mean() - 10 * old.std(), old.mean() + 10 * old.std())
-        integrand = lambda x, old=old, new=new: old.pdf(x) * (old.logpdf(x) - new.logpdf(x))
+
+        def integrand(x, old=old, new=new):
+            return old.pdf(x) * (old.logpdf(x) - new.logpdf(x))
+
         total[i] += scipy.integrate.quad(integrand, *bounds)[0]
     np.testing.assert_allclose(p.kl(q), total, rtol=1e-4)
 

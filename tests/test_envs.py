@@ -42,7 +42,10 @@ def test_dtypes(env):
     state, obs = jax.eval_shape(env.reset, key, env.params)
     action = some_action(env.action_space(env.params))
     after, timestep = jax.eval_shape(lambda s: env.step(key, s, action, env.params), state)
-    kind = lambda x: (x.shape, x.dtype, x.weak_type)
+
+    def kind(x):
+        return (x.shape, x.dtype, x.weak_type)
+
     assert jax.tree.map(kind, after) == jax.tree.map(kind, state)
     assert not any(leaf.weak_type for leaf in jax.tree.leaves((state, obs, timestep)))
     for seen in (obs, timestep.obs):

@@ -1,5 +1,7 @@
 """Acting, valuing and evaluating with what was trained."""
 
+import dataclasses
+
 import gymnax
 import jax
 import jax.numpy as jnp
@@ -140,11 +142,12 @@ def test_at_least_one_episode(cartpole, num_episodes):
 
 
 def test_an_environment_without_a_time_limit():
-    """Evaluation of whole episodes is refused where episodes may never end."""
-    config = jaxppo.Config(env=probes.noisy_walk(10, known_limit=False))
+    """Episodes that never end are cut at `max_steps` and count what they earned."""
+    env = dataclasses.replace(probes.time_limit(10**9, terminates=False), max_steps=lambda params: None)
+    config = jaxppo.Config(env=env)
     state = jaxppo.init(config, KEY)
-    with pytest.raises(ValueError, match="time limit"):
-        jaxppo.evaluate(config, state, KEY, num_episodes=2)
+    returns = jaxppo.evaluate(config, state, KEY, num_episodes=2, max_steps=37)
+    np.testing.assert_array_equal(returns, [37, 37])
 
 
 def test_returns_of_known_episodes():

@@ -21,5 +21,5 @@ def test_settings_win_over_the_preset():
     """And an environment without a preset gets the defaults."""
     assert jaxppo.preset("Pendulum-v1", gamma=0.5).gamma == 0.5
     assert jaxppo.preset("MountainCar-v0") == jaxppo.Config(env="MountainCar-v0")
-    with pytest.raises(jaxppo.ConfigError, match="gama=0.5"):
+    with pytest.raises(jaxppo.ConfigError, match=r"gama=0\.5"):
         jaxppo.preset("Pendulum-v1", gama=0.5)

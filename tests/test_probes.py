@@ -84,13 +84,18 @@ def test_continuous_action_and_observation_decide(normalize):
     np.testing.assert_allclose(jaxppo.act(config, state, SIGNS, greedy=True), [[-0.5], [0.5]], atol=0.12)
 
 
-@pytest.mark.parametrize("known_limit", [True, False])
-@pytest.mark.parametrize("gae_lambda", [0.5, 1.0])
+@pytest.mark.parametrize(("gae_lambda", "known_limit"), [(0.5, True), (1.0, True), (1.0, False)])
 def test_truncation_is_bootstrapped(gae_lambda, known_limit):
     """A reward of 1 a step under a time limit that can't be seen is worth 1/(1 − γ): nothing ends, it is cut short."""
     env = probes.time_limit(5, terminates=False, known_limit=known_limit)
     config, state = learn(env, gae_lambda=gae_lambda, total_timesteps=32_000)
     assert_values(config, state, [[1.0]], [10.0], tolerance=0.1)
+
+
+def test_truncation_is_bootstrapped_from_the_final_observation():
+    """It is the last observation before the reset that counts, not the first one after it."""
+    config, state = learn(probes.pays_after_the_first_step(4), total_timesteps=32_000)
+    assert_values(config, state, [[0.0], [1.0]], [9.0, 10.0], tolerance=0.2)
 
 
 def test_termination_is_not_bootstrapped():

@@ -33,7 +33,10 @@ def problem(space=None, distance=0.3, seed=0):
     old_params = perturbed(params, distance, seed + 3)
     _, old, value = network.apply(old_params, (), obs.reshape(M, 3), jnp.zeros(M, bool))
     action = old.sample(keys[1])
-    shaped = lambda x: x.reshape(T, N, *x.shape[1:])
+
+    def shaped(x):
+        return x.reshape(T, N, *x.shape[1:])
+
     advantage = 1 + 2 * jax.random.normal(keys[2], (T, N))
     target = shaped(value) + jax.random.normal(keys[3], (T, N))
     batch = Batch(
@@ -66,7 +69,7 @@ def one_step(**options):
 
 
 def plain_log_prob_and_entropy(network, params, batch):
-    """log π(a|s) and entropy from the network's raw outputs, by textbook formulas."""
+    """Log π(a|s) and entropy from the network's raw outputs, by textbook formulas."""
     _, new, value = network.apply(params, (), rows(batch.obs), jnp.zeros(M, bool))
     action = rows(batch.action)
     if isinstance(new, Categorical):
@@ -194,7 +197,10 @@ def test_entropy_bonus_raises_entropy():
     network, params, batch = problem(distance=0.0)
     batch = batch._replace(advantage=jnp.zeros((T, N)))
     only = {"vf_coef": 0.0, "normalize_advantage": False, "learning_rate": 0.01}
-    entropy = lambda p: float(network.apply(p, (), rows(batch.obs), jnp.zeros(M, bool))[1].entropy().mean())
+
+    def entropy(p):
+        return float(network.apply(p, (), rows(batch.obs), jnp.zeros(M, bool))[1].entropy().mean())
+
     _, after, _ = learn(jaxppo.SGD(ent_coef=1.0, **only), network, params, batch)
     assert entropy(after) > entropy(params) + 0.01
     _, after, _ = learn(jaxppo.SGD(ent_coef=0.0, **only), network, params, batch)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxppo.envs.base import Box, Discrete, Env, TimeStep
 from jaxppo.envs.gymnax import from_gymnax, names
 from jaxppo.envs.gymnax import make as _make_gymnax
-from jaxppo.fields import ConfigError, suggest
+from jaxppo.fields import ConfigError, is_a, suggest
 
 __all__ = ["Box", "Discrete", "Env", "TimeStep", "make", "names", "override"]
 
@@ -24,7 +24,7 @@ def make(env: Any) -> Env:
         return env
     if isinstance(env, str):
         return _make_gymnax(env)
-    if all(hasattr(env, method) for method in ("reset_env", "step_env", "is_truncated", "default_params")):
+    if is_a(env, "reset_env", "step_env", "is_truncated"):
         return from_gymnax(env)
     raise ConfigError("env", env, "the name of an environment, a gymnax Environment object, or a jaxppo.envs.Env")
 
@@ -37,10 +37,13 @@ def override(env: Env, overrides: Mapping[str, Any]) -> Any:
     """
     if not overrides:
         return env.params
-    defaults = vars(env.params)
-    for name in overrides:
+    defaults = vars(env.params) if hasattr(env.params, "replace") else {}
+    for name, value in overrides.items():
         if name not in defaults:
-            raise ConfigError("env_params", name, f"a parameter of {env.name}; {suggest(name, defaults)}")
+            known = suggest(name, defaults) if defaults else "it has none"
+            raise ConfigError("env_params", name, f"a parameter of {env.name}; {known}")
+        if isinstance(defaults[name], int) and isinstance(value, float) and not value.is_integer():
+            raise ConfigError("env_params", f"{name}={value}", f"a whole number, as {name} is by default")
     return env.params.replace(**{name: _cast(value, defaults[name]) for name, value in overrides.items()})
 
 

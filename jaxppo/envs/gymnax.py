@@ -34,7 +34,8 @@ def make(name: str) -> Env:
     if name not in gymnax.registered_envs:
         raise ConfigError("env", name, f"an environment that gymnax knows; {suggest(name, names())}")
     try:
-        env, _ = gymnax.make(name)
+        with default_promotion():
+            env, _ = gymnax.make(name)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise ConfigError("env", name, f"an environment that can be constructed here; {reason}") from error
@@ -53,8 +54,9 @@ def from_gymnax(env: Any, name: str | None = None) -> Env:
     from gymnax.environments import environment, spaces
 
     name = name or env.name
-    params = env.default_params
-    obs_space = env.observation_space(params)
+    with default_promotion():
+        params = env.default_params
+        obs_space = env.observation_space(params)
     one_hot = obs_space.n if isinstance(obs_space, spaces.Discrete) else None
 
     def observe(obs: Any) -> jax.Array:
@@ -78,7 +80,8 @@ def from_gymnax(env: Any, name: str | None = None) -> Env:
             return jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), after, state), timestep
 
     def action_space(params: Any) -> Discrete | Box:
-        space = env.action_space(params)
+        with default_promotion():
+            space = env.action_space(params)
         if isinstance(space, spaces.Discrete):
             return Discrete(int(space.n))
         return Box(space.low, space.high, tuple(space.shape))
@@ -90,9 +93,10 @@ def from_gymnax(env: Any, name: str | None = None) -> Env:
 
     if not isinstance(obs_space, spaces.Discrete | spaces.Box):
         raise ConfigError("env", name, f"one with Box or Discrete observations, not {type(obs_space).__name__}")
-    if not isinstance(env.action_space(params), spaces.Discrete | spaces.Box):
-        kind = type(env.action_space(params)).__name__
-        raise ConfigError("env", name, f"one with Discrete or Box actions, not {kind}")
+    with default_promotion():
+        kind = type(env.action_space(params))
+    if not issubclass(kind, spaces.Discrete | spaces.Box):
+        raise ConfigError("env", name, f"one with Discrete or Box actions, not {kind.__name__}")
     # The shape and dtype come from a traced reset, because declared spaces are not always what an environment returns.
     _, observation = jax.eval_shape(lambda: reset(jax.random.key(0), params))
     return Env(name, params, observation, reset, step, action_space, max_steps)

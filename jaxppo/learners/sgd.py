@@ -8,7 +8,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from jaxppo.distributions import Distribution
-from jaxppo.fields import check, flag, hyperparameters, nested, number, whole
+from jaxppo.fields import check, flag, hyperparameters, is_a, nested, number, whole
 from jaxppo.interop import default_promotion
 from jaxppo.networks import Network
 from jaxppo.objectives import Clip, Objective
@@ -42,7 +42,9 @@ class SGD:
     """Adam on shuffled minibatches, several epochs over each batch (Schulman et al. 2017, algorithm 1)."""
 
     objective: Clip | Objective = nested(
-        default_factory=Clip, ok=lambda v: hasattr(v, "loss"), allowed="an objective such as jaxppo.Clip()"
+        default_factory=Clip,
+        ok=lambda v: is_a(v, "init", "loss", "adapt"),
+        allowed="an objective such as jaxppo.Clip()",
     )
     """What is maximised."""
     learning_rate: float = number(default=2.5e-4, low=0)
@@ -146,9 +148,11 @@ class SGD:
         """Half the mean squared error, pessimistic beyond ±vf_clip_eps (Huang et al. 2022, core detail 9)."""
         error = (value - target) ** 2
         if self.vf_clip_eps is not None:
-            clipped = old_value + jnp.clip(value - old_value, -self.vf_clip_eps, self.vf_clip_eps)
-            clipped_error = jax.lax.stop_gradient((clipped - target) ** 2)
-            error = jnp.where(clipped_error > error, clipped_error, error)
+            move = jax.lax.stop_gradient(value - old_value)
+            clipped_error = (old_value + jnp.clip(move, -self.vf_clip_eps, self.vf_clip_eps) - target) ** 2
+            # The larger error, as a choice; where the constant is chosen there is no gradient. Within the range the two
+            # are the same but for rounding, which must not decide.
+            error = jnp.where((jnp.abs(move) > self.vf_clip_eps) & (clipped_error > error), clipped_error, error)
         return 0.5 * jnp.mean(error)
 
 
