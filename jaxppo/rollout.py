@@ -35,7 +35,7 @@ class Trajectory(NamedTuple):
 
     obs: jax.Array
     raw_obs: jax.Array | None
-    reset: jax.Array
+    reset: Any
     action: jax.Array
     distribution: Distribution
     value: jax.Array
@@ -135,7 +135,7 @@ def collect(
         trajectory = Trajectory(
             obs=obs,
             raw_obs=loop.obs if view else None,
-            reset=loop.reset,
+            reset=None,
             action=action,
             distribution=distribution,
             value=value,
@@ -163,8 +163,9 @@ def collect(
         return (loop, stats), trajectory
 
     nothing = EpisodeStats(jnp.zeros(num_envs, jnp.int32), jnp.zeros(num_envs), jnp.zeros(num_envs, jnp.int32))
-    (loop, stats), trajectory = jax.lax.scan(step, (loop, nothing), (noises, step_keys, resets))
-    return loop, trajectory, stats
+    (after, stats), trajectory = jax.lax.scan(step, (loop, nothing), (noises, step_keys, resets))
+    ended = trajectory.terminated | trajectory.truncated
+    return after, trajectory._replace(reset=jnp.concatenate([loop.reset[None], ended[:-1]])), stats
 
 
 def env_action(action: jax.Array, space: Discrete | Box) -> jax.Array:

@@ -38,12 +38,15 @@ def zero_state(size: int = 1) -> State:
     return State(jnp.zeros((), jnp.int32), jnp.zeros(size, jnp.float32))
 
 
+TWO = Discrete(2)
+
+
 def sign_state(key: jax.Array) -> State:
     """A first state whose observation is −1 or 1, equally likely."""
     return State(jnp.zeros((), jnp.int32), jax.random.rademacher(key, (1,), jnp.float32))
 
 
-def one_step(name: str, reset: Any, reward: Any, actions: Discrete | Box = Discrete(2)) -> Env:
+def one_step(name: str, reset: Any, reward: Any, actions: Discrete | Box = TWO) -> Env:
     """Episodes of one step that pay `reward(obs, action)`."""
 
     def first(key: jax.Array) -> tuple[State, jax.Array]:

@@ -53,7 +53,7 @@ def walk(reward, value, next_value, terminated, truncated, gamma, gae_lambda):
 
 
 def monte_carlo(reward, value, next_value, terminated, truncated, gamma):
-    """Discounted return up to the end of the episode or of the segment, plus what is left there unless it terminated."""
+    """Discounted return to the end of the episode or segment, plus what is left there unless it terminated."""
     returns = np.zeros(SHAPE)
     for n in range(N):
         for t in range(T):

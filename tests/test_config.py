@@ -54,7 +54,7 @@ def test_every_kind_of_field_is_covered():
 @pytest.mark.parametrize(("cls", "field"), NUMBERS, ids=ids(NUMBERS))
 @pytest.mark.parametrize("bad", [NAN, "0.5", True, np.array([0.5, NAN]), jnp.array([NAN]), [0.5], 1j, -1.0, -math.inf])
 def test_no_number_takes_this(cls, field, bad):
-    """Every numeric field refuses NaN, text, booleans, lists, complex and negative numbers, and arrays with a bad one."""
+    """Every numeric field refuses NaN, text, booleans, lists, complex and negative numbers, and arrays with one."""
     refuse(cls, field, bad)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxppo.envs.base import Box, Discrete, Env, TimeStep
 from jaxppo.envs.gymnax import from_gymnax, names
@@ -42,9 +43,15 @@ def override(env: Env, overrides: Mapping[str, Any]) -> Any:
         if name not in defaults:
             known = suggest(name, defaults) if defaults else "it has none"
             raise ConfigError("env_params", name, f"a parameter of {env.name}; {known}")
-        if isinstance(defaults[name], int) and isinstance(value, float) and not value.is_integer():
-            raise ConfigError("env_params", f"{name}={value}", f"a whole number, as {name} is by default")
+        if isinstance(defaults[name], int) and not _is_whole(value):
+            raise ConfigError("env_params", f"{name}={value}", f"a whole number below 2^31, as {name} is by default")
     return env.params.replace(**{name: _cast(value, defaults[name]) for name, value in overrides.items()})
+
+
+def _is_whole(value: Any) -> bool:
+    if isinstance(value, jax.core.Tracer):
+        return True
+    return bool(np.all((np.mod(value, 1) == 0) & (np.abs(value) < 2**31)))
 
 
 def _cast(value: Any, default: Any) -> Any:

@@ -57,7 +57,7 @@ class Env:
         reset: `(key, params) -> (state, obs)`.
         step: `(key, state, action, params) -> (state, TimeStep)`. It does not reset, and its state keeps its dtypes.
         action_space: `params -> Discrete | Box`.
-        max_steps: `params -> int | None`, an upper bound on the steps before a truncation, None when it is not known.
+        max_steps: `params -> int | None`, the fewest steps after a reset at which it can truncate; None if not known.
     """
 
     name: str

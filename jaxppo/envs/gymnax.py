@@ -46,7 +46,8 @@ def make(name: str) -> Env:
 def from_gymnax(env: Any, name: str | None = None) -> Env:
     """Adapt a gymnax `Environment` object.
 
-    Integer observations of a Discrete space become one-hot vectors; other observations keep their shape and dtype.
+    Integer observations of a Discrete space become one-hot vectors, for `jaxppo.act` and `jaxppo.value` too; other
+    observations keep their shape and dtype.
 
     Raises:
         ConfigError: an observation or action space that jaxppo cannot train on.
