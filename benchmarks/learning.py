@@ -8,7 +8,6 @@ A seed's score is its mean episode return over the last 10 % of the updates.
 import argparse
 import json
 import platform
-import subprocess
 import time
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import numpy as np
+from compare import revision
 from matplotlib import pyplot as plt
 
 import jaxppo
@@ -54,9 +54,7 @@ def measure(env: str, seeds: int) -> tuple[dict, np.ndarray, np.ndarray]:
         "seconds_with_compilation": round(seconds, 1),
         "jax": jax.__version__,
         "device": f"{jax.devices()[0].device_kind}, {platform.machine()}",
-        "git_revision": subprocess.run(
-            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True
-        ).stdout.strip(),
+        "git_revision": revision(),
     }
     print(json.dumps(row), flush=True)
     return row, np.asarray(result.metrics.env_steps[0]), returns

@@ -1,5 +1,6 @@
 """Actor-critic networks as bundles of pure functions; feed-forward is recurrence with an empty carry."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -77,7 +78,7 @@ class MLP:
     def build(self, observation: jax.ShapeDtypeStruct, action_space: Any) -> Network:
         """Bind to the spaces; see `Network` for what comes back."""
         discrete = isinstance(action_space, Discrete)
-        num_outputs = action_space.n if discrete else _size(action_space.shape)
+        num_outputs = action_space.n if discrete else math.prod(action_space.shape)
         module = _ActorCritic(self, num_outputs, discrete)
 
         def init(key: jax.Array) -> Any:
@@ -148,10 +149,3 @@ class _RowSum(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         bias = self.param("bias", zeros, (self.features,))
         return jnp.sum(x * kernel.reshape(1, -1), axis=-1, keepdims=True) + bias.reshape(1, -1)
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for n in shape:
-        size *= n
-    return size

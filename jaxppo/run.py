@@ -59,7 +59,8 @@ def train_run(
         key_init, key_eval = jax.random.split(jax.random.key(seed))
         began = time.perf_counter()
         state = init(config, key_init)
-        program = _chunk.lower(canonical(config), state, jnp.int32(1)).compile()
+        numbers = canonical(config)
+        program = _chunk.lower(numbers, state, jnp.int32(1)).compile()
         compile_seconds = time.perf_counter() - began
         progress.compiled(compile_seconds)
         done, train_seconds, status = 0, 0.0, "finished"
@@ -67,7 +68,7 @@ def train_run(
         while done < config.num_updates and status == "finished":
             chunk = min(chunk, config.num_updates - done, CHUNK_UPDATES)
             began = time.perf_counter()
-            state, buffer = program(canonical(config), state, jnp.int32(chunk))
+            state, buffer = program(numbers, state, jnp.int32(chunk))
             metrics = jax.device_get(buffer)
             seconds = time.perf_counter() - began
             rows = _rows(metrics, chunk, train_seconds, seconds)
