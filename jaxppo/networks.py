@@ -23,6 +23,8 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "elu": nn.elu,
 }
 
+NARROW = 4  # up to this many outputs, a policy's last layer is a sum of products
+
 
 class Network(NamedTuple):
     """Three pure functions; N is the number of environments or samples.
@@ -103,43 +105,31 @@ class _ActorCritic(nn.Module):
     @nn.compact
     def __call__(self, obs: jax.Array) -> tuple[jax.Array, jax.Array | None, jax.Array]:
         x = obs.reshape((obs.shape[0], -1)).astype(jnp.float32)
-        # Torsos are an axis, so that two of them cost as many operations as one: [K, N, width], K = 1 if shared.
-        x = jnp.broadcast_to(x, (1 if self.spec.shared else 2, *x.shape))
-        for i, width in enumerate(self.spec.hidden):
-            x = ACTIVATIONS[self.spec.activation](_Parallel(width, self._init(2**0.5), name=f"hidden_{i}")(x))
-        # A matrix-vector product rounds differently for different batch sizes; a sum of products per row does not, so
-        # that ratios are exactly 1 before the first step also for policies with one output.
-        policy = _RowSum if self.num_outputs == 1 else nn.Dense
-        outputs = policy(self.num_outputs, kernel_init=self._init(0.01), name="policy")(x[0])
-        value = nn.Dense(1, kernel_init=self._init(1.0), name="value")(x[-1])[:, 0]
+        actor = self._torso(x, "shared" if self.spec.shared else "actor")
+        critic = actor if self.spec.shared else self._torso(x, "critic")
+        outputs = self._dense(self.num_outputs, 0.01, "policy")(actor)
+        value = self._dense(1, 1.0, "value")(critic)[:, 0]
         if self.discrete:
             return outputs, None, value
         return outputs, self.param("log_std", constant(self.spec.log_std_init), (self.num_outputs,)), value
 
-    def _init(self, gain: float) -> Callable[..., jax.Array]:
-        return orthogonal(gain) if self.spec.orthogonal else lecun_normal()
+    def _torso(self, x: jax.Array, name: str) -> jax.Array:
+        for i, width in enumerate(self.spec.hidden):
+            x = ACTIVATIONS[self.spec.activation](self._dense(width, 2**0.5, f"{name}_{i}")(x))
+        return x
+
+    def _dense(self, width: int, gain: float, name: str) -> nn.Module:
+        layer = _NarrowDense if name == "policy" and width <= NARROW else nn.Dense
+        return layer(width, kernel_init=orthogonal(gain) if self.spec.orthogonal else lecun_normal(), name=name)
 
 
-class _Parallel(nn.Module):
-    """K dense layers side by side, each initialised on its own: [K, N, D] to [K, N, features]."""
+class _NarrowDense(nn.Module):
+    """A dense layer with few outputs as sums of products, row by row, instead of a matrix product.
 
-    features: int
-    kernel_init: Callable[..., jax.Array]
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        num, _, width = x.shape
-
-        def init(key: jax.Array) -> jax.Array:
-            return jax.vmap(lambda k: self.kernel_init(k, (width, self.features)))(jax.random.split(key, num))
-
-        kernel = self.param("kernel", init)
-        bias = self.param("bias", zeros, (num, self.features))
-        return jnp.einsum("knd,kdh->knh", x, kernel) + bias[:, None]
-
-
-class _RowSum(nn.Module):
-    """A dense layer with one output, computed row by row."""
+    Its gradient is elementwise, where that of the matrix product is another with a tiny inner dimension, which costs
+    as much as a hidden layer. And it rounds alike for every batch size, so that ratios are exactly 1 before the first
+    step.
+    """
 
     features: int
     kernel_init: Callable[..., jax.Array]
@@ -148,4 +138,4 @@ class _RowSum(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         bias = self.param("bias", zeros, (self.features,))
-        return jnp.sum(x * kernel.reshape(1, -1), axis=-1, keepdims=True) + bias.reshape(1, -1)
+        return jnp.sum(x[:, None] * kernel.T[None], axis=-1) + bias[None]

@@ -11,23 +11,12 @@ from jaxppo.envs import Box, Discrete
 
 KEY = jax.random.key(0)
 BOX = Box(-1.0, 1.0, (2, 3))
-LAYERS = {"hidden_0": 3, "hidden_1": 3, "policy": 2, "value": 2}  # with the ranks of their weights
 
 
 def build(spec, space, shape=(6,), dtype=jnp.float32):
     """The network and fresh parameters."""
     network = spec.build(jax.ShapeDtypeStruct(shape, dtype), space)
     return network, network.init(KEY)
-
-
-def matrices(params):
-    """(layer, torso, weights, biases) of every dense layer: hidden ones come stacked, the actor's first."""
-    for name, layer in sorted(params.items()):
-        if name in ("policy", "value"):
-            yield name, 0, np.asarray(layer["kernel"], np.float64), np.asarray(layer["bias"])
-        elif name != "log_std":
-            for torso, (kernel, bias) in enumerate(zip(layer["kernel"], layer["bias"], strict=True)):
-                yield name, torso, np.asarray(kernel, np.float64), np.asarray(bias)
 
 
 def run(network, params, obs):
@@ -43,50 +32,51 @@ def test_orthogonal_layers_with_their_gains(space, outputs, shared):
     """Every weight matrix is gain × orthonormal: √2 hidden, 0.01 policy, 1 value; every bias is 0."""
     _, params = build(jaxppo.MLP(hidden=(16, 8), shared=shared), space)
     assert params["policy"]["kernel"].shape == (8, outputs)
-    assert {name: layer["kernel"].ndim for name, layer in params.items() if name != "log_std"} == LAYERS
-    for name, torso, w, bias in matrices(params):
+    for name, layer in params.items():
+        if name == "log_std":
+            continue
         gain = {"policy": 0.01, "value": 1.0}.get(name, 2**0.5)
+        w = np.asarray(layer["kernel"], np.float64)
         gram = w.T @ w if w.shape[0] >= w.shape[1] else w @ w.T
-        np.testing.assert_allclose(gram, gain**2 * np.eye(len(gram)), atol=1e-5 * gain**2, err_msg=f"{name} {torso}")
-        np.testing.assert_array_equal(bias, np.zeros(w.shape[1]))
+        np.testing.assert_allclose(gram, gain**2 * np.eye(len(gram)), atol=1e-5 * gain**2)
+        np.testing.assert_array_equal(layer["bias"], np.zeros(w.shape[1]))
 
 
 def test_not_orthogonal_on_request():
     """With orthogonal=False the hidden weights are not orthonormal."""
-    _, params = build(jaxppo.MLP(hidden=(16, 8), orthogonal=False), Discrete(2))
-    w = next(matrices(params))[2]
+    _, params = build(jaxppo.MLP(hidden=(16,), orthogonal=False), Discrete(2))
+    w = np.asarray(params["actor_0"]["kernel"])
     assert np.abs(w @ w.T - np.diag(np.diag(w @ w.T))).max() > 0.01
 
 
 def test_torsos_start_different():
     """The actor's and the critic's hidden layers are drawn apart."""
     _, params = build(jaxppo.MLP(hidden=(16, 8)), Discrete(2))
-    actor, critic = params["hidden_0"]["kernel"]
-    assert np.abs(actor - critic).max() > 0.1
+    assert jnp.abs(params["actor_0"]["kernel"] - params["critic_0"]["kernel"]).max() > 0.1
 
 
 def test_separate_torsos_do_not_touch_each_other():
     """The policy's gradient is zero in the critic's layers, and the value's in the actor's."""
-    network, params = build(jaxppo.MLP(hidden=(8, 8)), Discrete(3))
+    network, params = build(jaxppo.MLP(hidden=(8,)), Discrete(3))
     obs = jax.random.normal(KEY, (5, 6))
     policy = jax.grad(lambda p: jnp.sum(run(network, p, obs)[0].log_prob(jnp.zeros(5, jnp.int32))))(params)
     value = jax.grad(lambda p: jnp.sum(run(network, p, obs)[1]))(params)
-    for gradient, own, head, other in ((policy, 0, "policy", "value"), (value, 1, "value", "policy")):
-        for name, torso, kernel, bias in matrices(gradient):
-            touched = name == head or (name != other and torso == own)
-            assert np.any(kernel != 0) == np.any(bias != 0) == touched
+    assert set(params) == {"actor_0", "critic_0", "policy", "value"}
+    for name in params:
+        moved = [any(bool(jnp.any(leaf != 0)) for leaf in jax.tree.leaves(grad[name])) for grad in (policy, value)]
+        assert moved == ([True, False] if name in ("actor_0", "policy") else [False, True])
 
 
 def test_a_shared_torso_gets_both_gradients():
     """With shared=True there is one torso, moved by the policy and by the value."""
-    network, params = build(jaxppo.MLP(hidden=(8, 8), shared=True), Discrete(3))
+    network, params = build(jaxppo.MLP(hidden=(8,), shared=True), Discrete(3))
     obs = jax.random.normal(KEY, (5, 6))
-    assert params["hidden_0"]["kernel"].shape == (1, 6, 8)
+    assert set(params) == {"shared_0", "policy", "value"}
     for loss in (
         lambda p: jnp.sum(run(network, p, obs)[0].log_prob(jnp.zeros(5, jnp.int32))),
         lambda p: jnp.sum(run(network, p, obs)[1]),
     ):
-        assert jnp.any(jax.grad(loss)(params)["hidden_0"]["kernel"] != 0)
+        assert jnp.any(jax.grad(loss)(params)["shared_0"]["kernel"] != 0)
 
 
 @pytest.mark.parametrize("log_std_init", [0.0, -0.7])
@@ -133,10 +123,10 @@ def test_forward_pass_in_numpy(activation, function):
     params = jax.tree.map(lambda x: x + 0.1, params)
     obs = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
     distribution, value = run(network, params, jnp.asarray(obs))
-    for torso, head, found in ((0, "policy", distribution.logits), (1, "value", value[:, None])):
+    for torso, head, found in (("actor", "policy", distribution.logits), ("critic", "value", value[:, None])):
         x = obs
-        for layer in (params["hidden_0"], params["hidden_1"]):
-            x = function(x @ layer["kernel"][torso] + np.asarray(layer["bias"][torso])[None])
+        for layer in (params[f"{torso}_0"], params[f"{torso}_1"]):
+            x = function(x @ layer["kernel"] + np.asarray(layer["bias"])[None])
         x = x @ params[head]["kernel"] + np.asarray(params[head]["bias"])[None]
         if head == "policy":
             x = x - np.log(np.sum(np.exp(x), axis=-1, keepdims=True))

@@ -162,8 +162,8 @@ def test_metrics_are_over_all_minibatches(shuffle):
 def test_every_epoch_covers_every_row_once(size, minibatches, shuffle):
     """The minibatches of an epoch are disjoint and cover all rows; epochs differ if shuffled."""
     learner = jaxppo.SGD(num_epochs=3, num_minibatches=minibatches, shuffle=shuffle)
-    index = np.asarray(learner._minibatch_indices(jax.random.key(0), size))
-    assert index.shape == (3 * minibatches, size // minibatches)
+    index = np.asarray(learner._order(jax.random.key(0), size))
+    assert index.shape == (3, minibatches, size // minibatches)
     epochs = index.reshape(3, size)
     np.testing.assert_array_equal(np.sort(epochs, axis=1), np.tile(np.arange(size), (3, 1)))
     assert len({epoch.tobytes() for epoch in epochs}) == (3 if shuffle else 1)

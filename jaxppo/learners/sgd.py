@@ -25,6 +25,9 @@ class SGDState(NamedTuple):
     objective: Any
 
 
+_Carry = tuple[jax.Array, Any]  # parameters as one vector [P], and the optimiser's state
+
+
 class _Samples(NamedTuple):
     """A batch or minibatch as rows: every leaf is [M, …]."""
 
@@ -97,16 +100,19 @@ class SGD:
         def loss(vector: jax.Array, minibatch: _Samples) -> tuple[jax.Array, dict[str, jax.Array]]:
             return self._loss(unravel(vector), network, state.objective, minibatch)
 
-        def step(carry: tuple[jax.Array, Any], index: jax.Array) -> tuple[tuple[jax.Array, Any], dict[str, jax.Array]]:
+        def step(carry: _Carry, minibatch: _Samples) -> tuple[_Carry, dict[str, jax.Array]]:
             vector, opt_state = carry
-            minibatch = jax.tree.map(lambda x: x[index], samples)
             (_, metrics), grad = jax.value_and_grad(loss, has_aux=True)(vector, minibatch)
             with default_promotion():
                 direction, opt_state = optimizer.update(grad, opt_state)
             return (vector - learning_rate * direction, opt_state), {**metrics, "grad_norm": jnp.linalg.norm(grad)}
 
-        indices = self._minibatch_indices(key, samples.value.shape[0])
-        (vector, opt_state), metrics = jax.lax.scan(step, (vector, state.opt_state), indices)
+        def epoch(carry: _Carry, order: jax.Array) -> tuple[_Carry, dict[str, jax.Array]]:
+            # The batch is reordered once; minibatches are then plain slices, which fuse into what reads them.
+            return jax.lax.scan(step, carry, jax.tree.map(lambda x: x[order], samples))
+
+        order = self._order(key, samples.value.shape[0])
+        (vector, opt_state), metrics = jax.lax.scan(epoch, (vector, state.opt_state), order)
         ratio_max = jnp.max(metrics.pop("ratio_max"))
         means = {name: jnp.mean(values) for name, values in metrics.items()}
         aux = self.objective.adapt(state.objective, means["kl"])
@@ -119,14 +125,14 @@ class SGD:
     def _optimizer(self) -> optax.GradientTransformation:
         return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.scale_by_adam(eps=self.adam_eps))
 
-    def _minibatch_indices(self, key: jax.Array, size: int) -> jax.Array:
-        """Rows of each minibatch: int32 [num_epochs · num_minibatches, M]; every epoch covers all rows once."""
+    def _order(self, key: jax.Array, size: int) -> jax.Array:
+        """Rows of each minibatch, int32 [num_epochs, num_minibatches, M]; every epoch covers all rows once."""
         if self.shuffle:
             keys = jax.random.split(key, self.num_epochs)
             order = jax.vmap(lambda k: permutation(k, size))(keys)
         else:
             order = jnp.tile(jnp.arange(size), (self.num_epochs, 1))
-        return order.reshape(self.num_epochs * self.num_minibatches, -1)
+        return order.reshape(self.num_epochs, self.num_minibatches, -1)
 
     def _loss(self, params: Any, network: Network, aux: Any, batch: _Samples) -> tuple[jax.Array, dict[str, jax.Array]]:
         _, new, value = network.apply(params, (), batch.obs, batch.reset)
