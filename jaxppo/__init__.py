@@ -7,9 +7,9 @@ if TYPE_CHECKING:
     from jaxppo.advantages import gae
     from jaxppo.config import Config, batch_axes
     from jaxppo.fields import ConfigError
-    from jaxppo.learners import SGD
+    from jaxppo.learners import SGD, TrustRegion
     from jaxppo.networks import MLP
-    from jaxppo.objectives import Clip
+    from jaxppo.objectives import AdaptiveKL, Clip, FixedKL, Objective, PolicyGradient, Unclipped
     from jaxppo.policy import act, evaluate, value
     from jaxppo.presets import preset
     from jaxppo.training import init, train, update
@@ -21,13 +21,19 @@ __version__ = "0.1.0"
 _HOME = {
     "MLP": "networks",
     "SGD": "learners",
+    "AdaptiveKL": "objectives",
     "Clip": "objectives",
     "Config": "config",
     "ConfigError": "fields",
+    "FixedKL": "objectives",
     "Metrics": "types",
+    "Objective": "objectives",
     "Policy": "types",
+    "PolicyGradient": "objectives",
     "Result": "types",
     "TrainState": "types",
+    "TrustRegion": "learners",
+    "Unclipped": "objectives",
     "act": "policy",
     "batch_axes": "config",
     "evaluate": "policy",
@@ -42,13 +48,19 @@ _HOME = {
 __all__ = [
     "MLP",
     "SGD",
+    "AdaptiveKL",
     "Clip",
     "Config",
     "ConfigError",
+    "FixedKL",
     "Metrics",
+    "Objective",
     "Policy",
+    "PolicyGradient",
     "Result",
     "TrainState",
+    "TrustRegion",
+    "Unclipped",
     "__version__",
     "act",
     "batch_axes",

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxppo import envs
 from jaxppo.fields import check, flag, hyperparameters, is_a, is_real, nested, number, plain, whole
-from jaxppo.learners import SGD, Learner
+from jaxppo.learners import SGD, Learner, TrustRegion
 from jaxppo.networks import MLP, NetworkSpec
 
 __all__ = ["Config", "EnvParams", "batch_axes"]
@@ -96,9 +96,9 @@ class Config:
         default=MLP(), ok=lambda v: is_a(v, "build"), allowed="a network such as jaxppo.MLP()"
     )
     """The actor-critic network."""
-    learner: SGD | Learner = nested(
+    learner: SGD | TrustRegion | Learner = nested(
         default_factory=SGD,
-        ok=lambda v: is_a(v, "init", "update", "check_batch"),
+        ok=lambda v: is_a(v, "init", "update", "check"),
         allowed="a learner such as jaxppo.SGD()",
     )
     """How the parameters move."""
@@ -109,7 +109,7 @@ class Config:
         envs.override(self.make_env(), self.env_params)
         batch = f"at least num_envs*num_steps={self.batch_size}, one update"
         check(self.total_timesteps >= self.batch_size, "total_timesteps", self.total_timesteps, batch)
-        self.learner.check_batch(self.num_envs, self.num_steps)
+        self.learner.check(self.num_envs, self.num_steps, self.network)
 
     @property
     def batch_size(self) -> int:

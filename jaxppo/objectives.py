@@ -1,61 +1,156 @@
 """What is maximised: surrogates of the policy's return, over samples of the old policy.
 
-An objective is a pytree of its hyperparameters with three pure functions. It knows distributions, not networks.
+An objective is a pytree of its hyperparameters with pure functions. It knows distributions, not networks.
 """
 
-from typing import Any, Protocol
+import dataclasses
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from jaxppo.distributions import Distribution
-from jaxppo.fields import hyperparameters, number
+from jaxppo.fields import flag, hyperparameters, number
 
-__all__ = ["Clip", "Objective"]
+__all__ = ["AdaptiveKL", "Clip", "FixedKL", "Objective", "PolicyGradient", "Unclipped"]
+
+Loss = tuple[jax.Array, dict[str, jax.Array]]
 
 
-class Objective(Protocol):
-    """A surrogate; M is the number of samples in a minibatch."""
+class Objective:
+    """A surrogate. Subclasses must have `loss`; the rest is for those with a schedule or a state of their own.
+
+    M is the number of samples in a minibatch.
+    """
+
+    reuses_data: ClassVar[bool] = True
+    """Whether a batch may be passed over more than once."""
+
+    def loss(self, aux: Any, new: Distribution, old: Distribution, action: jax.Array, advantage: jax.Array) -> Loss:
+        """The negated surrogate [], and metrics of its own: per sample [M], or one number for all [].
+
+        Args:
+            aux: the objective's state.
+            new: distribution [M] of the policy that learns.
+            old: distribution [M] of the policy that collected the samples.
+            action: [M, …] as sampled.
+            advantage: float [M].
+        """
+        raise NotImplementedError
 
     def init(self) -> Any:
         """The objective's own state (such as an adaptive coefficient), kept in the train state; `()` if none."""
-        ...
-
-    def loss(
-        self, aux: Any, new: Distribution, old: Distribution, action: jax.Array, advantage: jax.Array
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The negated surrogate [] and metrics of its own, each []. `action` and `advantage` are [M, …] and [M]."""
-        ...
+        return ()
 
     def adapt(self, aux: Any, kl: jax.Array) -> Any:
-        """The objective's state after an update that moved the policy by E[KL(old ‖ new)] = `kl`."""
-        ...
+        """The state after an update that moved the policy by E[KL(old ‖ new)] = `kl`. Not called without a state."""
+        del kl
+        return aux
+
+    def scheduled(self, progress: jax.Array) -> "Objective":
+        """The objective as it is when `progress` in [0, 1) of training is done."""
+        del progress
+        return self
 
 
 @hyperparameters
-class Clip:
-    """PPO-clip: E[min(r·Â, clip(r, 1 − ε, 1 + ε)·Â)], r = π(a|s) / π_old(a|s) (Schulman et al. 2017, eq. 7)."""
+class Clip(Objective):
+    """PPO-clip: E[min(r·Â, clip(r, 1 − ε, 1 + ε)·Â)], r = π(a|s) / π_old(a|s) (Schulman et al. 2017, eq. 7).
+
+    Tutorials call it "PPO2".
+    """
 
     clip_eps: float = number(default=0.2, above=0)
     """Clip range ε of the probability ratio."""
+    anneal_clip: bool = flag(default=False)
+    """Lower the clip range linearly to 0 over training (Schulman et al. 2017, table 5)."""
 
-    def init(self) -> Any:
-        """No state."""
-        return ()
-
-    def loss(
-        self, aux: Any, new: Distribution, old: Distribution, action: jax.Array, advantage: jax.Array
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The negated surrogate, and the fraction of ratios outside the clip range."""
+    def loss(self, aux: Any, new: Distribution, old: Distribution, action: jax.Array, advantage: jax.Array) -> Loss:
+        """The negated surrogate, and per sample whether the ratio is outside the clip range."""
         del aux
-        ratio = jnp.exp(new.log_prob(action) - old.log_prob(action))
+        ratio = _ratio(new, old, action)
         clipped = jax.lax.stop_gradient(jnp.clip(ratio, 1 - self.clip_eps, 1 + self.clip_eps))
         # The minimum, written as a choice: its gradient is simpler, and where the constant is chosen it is exactly 0.
         surrogate = jnp.where(clipped * advantage < ratio * advantage, clipped * advantage, ratio * advantage)
         outside = jnp.abs(jax.lax.stop_gradient(ratio) - 1) > self.clip_eps
         return -jnp.mean(surrogate), {"clip_fraction": outside.astype(jnp.float32)}
 
-    def adapt(self, aux: Any, kl: jax.Array) -> Any:
-        """Nothing adapts."""
-        del kl
-        return aux
+    def scheduled(self, progress: jax.Array) -> "Clip":
+        """With the clip range of this moment."""
+        clip_eps: Any = self.clip_eps * (1 - progress)
+        return dataclasses.replace(self, clip_eps=clip_eps) if self.anneal_clip else self
+
+
+@hyperparameters
+class AdaptiveKL(Objective):
+    """PPO-penalty: E[r·Â − β·KL(π_old ‖ π)] with an adaptive β (Schulman et al. 2017, section 4).
+
+    After each update with d = E[KL(π_old ‖ π)] over the batch, β is halved if d < d_target / 1.5 and doubled if
+    d > 1.5·d_target. Tutorials call it "PPO1".
+    """
+
+    kl_target: float = number(default=0.01, above=0)
+    """Target d_target of E[KL(π_old ‖ π)] per update, in nats."""
+    kl_coef: float = number(default=1.0, above=0)
+    """The first β. It is quickly adapted."""
+
+    def init(self) -> jax.Array:
+        """β, a float []."""
+        return jnp.asarray(self.kl_coef, jnp.float32)
+
+    def loss(self, aux: Any, new: Distribution, old: Distribution, action: jax.Array, advantage: jax.Array) -> Loss:
+        """The negated surrogate with its penalty, and β."""
+        return _penalised(aux, new, old, action, advantage)
+
+    def adapt(self, aux: Any, kl: jax.Array) -> jax.Array:
+        """The next β, within [1e-10, 1e10], so that it can always come back."""
+        factor = jnp.where(kl < self.kl_target / 1.5, 0.5, jnp.where(kl > self.kl_target * 1.5, 2.0, 1.0))
+        return jnp.clip(aux * factor, 1e-10, 1e10)
+
+
+@hyperparameters
+class FixedKL(Objective):
+    """PPO-penalty: E[r·Â − β·KL(π_old ‖ π)] with a constant β (Schulman et al. 2017, eq. 8)."""
+
+    kl_coef: float = number(default=1.0, low=0)
+    """Weight β of the penalty."""
+
+    def loss(self, aux: Any, new: Distribution, old: Distribution, action: jax.Array, advantage: jax.Array) -> Loss:
+        """The negated surrogate with its penalty, and β."""
+        del aux
+        return _penalised(jnp.asarray(self.kl_coef, jnp.float32), new, old, action, advantage)
+
+
+@hyperparameters
+class Unclipped(Objective):
+    """The importance-sampled surrogate E[r·Â] alone, "no clipping or penalty" (Schulman et al. 2017, eq. 6)."""
+
+    def loss(self, aux: Any, new: Distribution, old: Distribution, action: jax.Array, advantage: jax.Array) -> Loss:
+        """The negated surrogate."""
+        del aux
+        return -jnp.mean(_ratio(new, old, action) * advantage), {}
+
+
+@hyperparameters
+class PolicyGradient(Objective):
+    """The policy gradient E[log π(a|s)·Â], on-policy (Williams 1992; Sutton et al. 2000).
+
+    With one epoch and one minibatch it is A2C. It does not correct for samples of an older policy, so `SGD` passes over
+    each batch once.
+    """
+
+    reuses_data: ClassVar[bool] = False
+
+    def loss(self, aux: Any, new: Distribution, old: Distribution, action: jax.Array, advantage: jax.Array) -> Loss:
+        """The negated mean of log π(a|s)·Â."""
+        del aux, old
+        return -jnp.mean(new.log_prob(action) * advantage), {}
+
+
+def _ratio(new: Distribution, old: Distribution, action: jax.Array) -> jax.Array:
+    return jnp.exp(new.log_prob(action) - old.log_prob(action))
+
+
+def _penalised(beta: jax.Array, new: Distribution, old: Distribution, action: jax.Array, advantage: jax.Array) -> Loss:
+    surrogate = _ratio(new, old, action) * advantage - beta * old.kl(new)
+    return -jnp.mean(surrogate), {"kl_coef": beta}

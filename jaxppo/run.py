@@ -105,7 +105,7 @@ def _chunk(config: Config, state: TrainState, num_updates: jax.Array) -> tuple[T
 
 def _rows(metrics: Metrics, count: int, since: float, seconds: float) -> list[dict[str, Any]]:
     """A row per update; wall time is spread evenly over the updates of a chunk."""
-    columns = {name: values[:count].tolist() for name, values in metrics._asdict().items()}
+    columns = {name: values[:count].tolist() for name, values in metrics.named().items()}
     columns["wall_time"] = [round(since + seconds * (i + 1) / count, 6) for i in range(count)]
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 

@@ -126,7 +126,8 @@ def update_step(config: Config, state: TrainState) -> tuple[TrainState, Metrics]
         env_steps=state.num_updates * config.batch_size,
         explained_variance=_explained_variance(batch.value, batch.target),
         **_episode_metrics(episodes),
-        **metrics,
+        **{name: value for name, value in metrics.items() if name in Metrics._fields},
+        extra={name: value for name, value in metrics.items() if name not in Metrics._fields} or None,
     )
 
 

@@ -92,6 +92,8 @@ class TrainState(struct.PyTreeNode):
 class Metrics(NamedTuple):
     """One update, reduced to scalars; losses and diagnostics are means over all its minibatches unless said otherwise.
 
+    Those from `clip_fraction` on are None where they have no meaning.
+
     Attributes:
         env_steps: int32. Environment steps since training began.
         episodes: int32. Episodes that ended in this update.
@@ -102,12 +104,20 @@ class Metrics(NamedTuple):
         entropy: of the policy, in nats.
         approx_kl: mean of (r − 1) − log r, an estimate of KL(old ‖ new) (Schulman 2020, "Approximating KL divergence").
         kl: mean exact KL(old ‖ new), in nats.
-        clip_fraction: fraction of the ratios outside the clip range.
+        kl_reverse: mean exact KL(new ‖ old), in nats.
+        ratio_mean: mean ratio r = π(a|s) / π_old(a|s), 1 in expectation.
         ratio_max: largest ratio r = π(a|s) / π_old(a|s) of any minibatch.
         effective_sample_size: (Σr)² / (M·Σr²), a fraction of the minibatch's M samples.
         explained_variance: 1 − Var[target − V] / Var[target], V from collection; NaN if the targets are constant.
         grad_norm: global norm of the gradient before clipping.
-        learning_rate: the step size used.
+        learning_rate: the step size used; the value fit's with `TrustRegion`.
+        clip_fraction: fraction of the ratios outside the clip range (`Clip`).
+        kl_coef: weight β of the KL penalty in this update (`AdaptiveKL`, `FixedKL`).
+        kl_update: mean exact KL(old ‖ new) over the batch after the update (`AdaptiveKL`, `TrustRegion`).
+        gradient_steps: steps taken before the KL divergence passed `kl_limit` (`SGD` with that limit).
+        line_search_success: 1 if the line search found a step, else 0 (`TrustRegion`).
+        step_fraction: length of the step taken relative to the one that the quadratic model allows (`TrustRegion`).
+        extra: scalars of a user's own objective or learner, by name.
     """
 
     env_steps: jax.Array
@@ -119,12 +129,25 @@ class Metrics(NamedTuple):
     entropy: jax.Array
     approx_kl: jax.Array
     kl: jax.Array
-    clip_fraction: jax.Array
+    kl_reverse: jax.Array
+    ratio_mean: jax.Array
     ratio_max: jax.Array
     effective_sample_size: jax.Array
     explained_variance: jax.Array
     grad_norm: jax.Array
     learning_rate: jax.Array
+    clip_fraction: jax.Array | None = None
+    kl_coef: jax.Array | None = None
+    kl_update: jax.Array | None = None
+    gradient_steps: jax.Array | None = None
+    line_search_success: jax.Array | None = None
+    step_fraction: jax.Array | None = None
+    extra: dict[str, jax.Array] | None = None
+
+    def named(self) -> dict[str, jax.Array]:
+        """Those that have a meaning, flat by name, `extra` included."""
+        own = {name: value for name, value in self._asdict().items() if value is not None and name != "extra"}
+        return {**own, **(self.extra or {})}
 
 
 class Result(NamedTuple):

@@ -2,5 +2,6 @@
 
 from jaxppo.learners.base import Learner
 from jaxppo.learners.sgd import SGD
+from jaxppo.learners.trust_region import TrustRegion
 
-__all__ = ["SGD", "Learner"]
+__all__ = ["SGD", "Learner", "TrustRegion"]

@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 import jax
 
-from jaxppo.networks import Network
+from jaxppo.networks import Network, NetworkSpec
 from jaxppo.types import Batch
 
 __all__ = ["Learner"]
@@ -13,8 +13,8 @@ __all__ = ["Learner"]
 class Learner(Protocol):
     """A pytree of hyperparameters with pure functions."""
 
-    def check_batch(self, num_envs: int, num_steps: int) -> None:
-        """Raise `jaxppo.ConfigError` if batches of [num_steps, num_envs] can't be learned from."""
+    def check(self, num_envs: int, num_steps: int, network: NetworkSpec) -> None:
+        """Raise `jaxppo.ConfigError` if it can't learn from batches of [num_steps, num_envs], or train `network`."""
         ...
 
     def init(self, params: Any) -> Any:
@@ -27,6 +27,6 @@ class Learner(Protocol):
         """One learning phase. `progress` in [0, 1) says how much of training is done. Consumes `key`.
 
         Returns:
-            `(state, params, metrics)`, the metrics being scalars named as in `jaxppo.types.Metrics`.
+            `(state, params, metrics)`, the metrics being scalars. Those of `jaxppo.types.Metrics` go by its names.
         """
         ...

@@ -10,9 +10,10 @@ from jax.flatten_util import ravel_pytree
 from jaxppo.distributions import Distribution
 from jaxppo.fields import check, flag, hyperparameters, is_a, nested, number, whole
 from jaxppo.interop import default_promotion
-from jaxppo.networks import Network
-from jaxppo.objectives import Clip, Objective
-from jaxppo.shuffle import permutation
+from jaxppo.learners.diagnostics import ratio_diagnostics
+from jaxppo.learners.minibatches import Samples, check_division, minibatch_rows, take, to_rows
+from jaxppo.networks import Network, NetworkSpec
+from jaxppo.objectives import AdaptiveKL, Clip, FixedKL, Objective, PolicyGradient, Unclipped
 from jaxppo.types import Batch
 
 __all__ = ["SGD", "SGDState"]
@@ -25,28 +26,21 @@ class SGDState(NamedTuple):
     objective: Any
 
 
-_Carry = tuple[jax.Array, Any]  # parameters as one vector [P], and the optimiser's state
+class _Progress(NamedTuple):
+    """Where the gradient steps of an update stand: parameters as one vector [P], and whether to go on."""
 
-
-class _Samples(NamedTuple):
-    """A batch or minibatch as rows: every leaf is [M, …]."""
-
-    obs: jax.Array
-    reset: jax.Array
-    action: jax.Array
-    old: Distribution
-    value: jax.Array
-    advantage: jax.Array
-    target: jax.Array
+    vector: jax.Array
+    opt_state: Any
+    going: jax.Array
 
 
 @hyperparameters
 class SGD:
     """Adam on shuffled minibatches, several epochs over each batch (Schulman et al. 2017, algorithm 1)."""
 
-    objective: Clip | Objective = nested(
+    objective: Clip | AdaptiveKL | FixedKL | Unclipped | PolicyGradient | Objective = nested(
         default_factory=Clip,
-        ok=lambda v: is_a(v, "init", "loss", "adapt"),
+        ok=lambda v: is_a(v, "init", "loss", "adapt", "scheduled"),
         allowed="an objective such as jaxppo.Clip()",
     )
     """What is maximised."""
@@ -66,6 +60,10 @@ class SGD:
     """Weight of the value loss."""
     vf_clip_eps: float | None = number(default=0.2, above=0, infinite=True, optional=True)
     """How far the value may move from its old one before its loss stops to reward it; None for no limit."""
+    dual_clip: float | None = number(default=None, above=1, infinite=True, optional=True)
+    """Ratio beyond which negative advantages count no more (Ye et al. 2020, eq. 5, who use 3); None for no limit."""
+    kl_limit: float | None = number(default=None, above=0, infinite=True, optional=True)
+    """No more steps in an update once a minibatch finds E[KL(old ‖ new)] above this, in nats; None for no limit."""
     max_grad_norm: float = number(default=0.5, above=0, infinite=True)
     """Largest global norm of the gradient; inf for no limit."""
     normalize_advantage: bool = flag(default=True)
@@ -73,15 +71,17 @@ class SGD:
     adam_eps: float = number(default=1e-5, above=0)
     """Adam's epsilon."""
 
-    def check_batch(self, num_envs: int, num_steps: int) -> None:
-        """Refuse a number of minibatches that does not divide the batch, or leaves one sample to normalise."""
+    def check(self, num_envs: int, num_steps: int, network: NetworkSpec) -> None:
+        """Refuse minibatches that do not divide the batch or leave one sample to normalise, and reuse out of place."""
+        del network
         size = num_envs * num_steps
-        divisor = f"a divisor of num_envs*num_steps={size}"
-        check(size % self.num_minibatches == 0, "num_minibatches", self.num_minibatches, divisor)
+        check_division("num_minibatches", self.num_minibatches, size)
         larger = f"less than num_envs*num_steps={size}, since normalize_advantage needs two samples in a minibatch"
         check(
             not self.normalize_advantage or size > self.num_minibatches, "num_minibatches", self.num_minibatches, larger
         )
+        once = f"1 with {type(self.objective).__name__}, which is on-policy (Unclipped corrects for reuse)"
+        check(self.num_epochs == 1 or getattr(self.objective, "reuses_data", True), "num_epochs", self.num_epochs, once)
 
     def init(self, params: Any) -> SGDState:
         """Zero moments for `params`."""
@@ -92,63 +92,75 @@ class SGD:
     ) -> tuple[SGDState, Any, dict[str, jax.Array]]:
         """`num_epochs` × `num_minibatches` gradient steps; see `Learner.update`. Consumes `key`."""
         learning_rate = self.learning_rate * (1 - progress) if self.anneal_lr else jnp.asarray(self.learning_rate)
+        objective = self.objective.scheduled(progress)
         optimizer = self._optimizer()
-        samples = _rows(batch)
+        samples = to_rows(batch)
         # One vector instead of many small arrays: clipping and Adam become a few operations, whatever the network is.
         vector, unravel = ravel_pytree(params)
 
-        def loss(vector: jax.Array, minibatch: _Samples) -> tuple[jax.Array, dict[str, jax.Array]]:
-            return self._loss(unravel(vector), network, state.objective, minibatch)
+        def loss(vector: jax.Array, minibatch: Samples) -> tuple[jax.Array, dict[str, jax.Array]]:
+            return self._loss(unravel(vector), network, objective, state.objective, minibatch)
 
-        def step(carry: _Carry, minibatch: _Samples) -> tuple[_Carry, dict[str, jax.Array]]:
-            vector, opt_state = carry
-            (_, metrics), grad = jax.value_and_grad(loss, has_aux=True)(vector, minibatch)
+        def step(at: _Progress, minibatch: Samples) -> tuple[_Progress, dict[str, jax.Array]]:
+            (_, metrics), grad = jax.value_and_grad(loss, has_aux=True)(at.vector, minibatch)
             with default_promotion():
-                direction, opt_state = optimizer.update(grad, opt_state)
-            return (vector - learning_rate * direction, opt_state), {**metrics, "grad_norm": jnp.linalg.norm(grad)}
+                direction, opt_state = optimizer.update(grad, at.opt_state)
+            after = _Progress(at.vector - learning_rate * direction, opt_state, at.going)
+            metrics = {**metrics, "grad_norm": jnp.linalg.norm(grad)}
+            if self.kl_limit is None:
+                return after, metrics
+            going = at.going & (metrics["kl"] <= self.kl_limit)
+            after = jax.tree.map(lambda new, old: jnp.where(going, new, old), after, at)
+            return after._replace(going=going), {**metrics, "seen": at.going, "gradient_steps": going}
 
-        def epoch(carry: _Carry, order: jax.Array) -> tuple[_Carry, dict[str, jax.Array]]:
+        def epoch(at: _Progress, rows: jax.Array) -> tuple[_Progress, dict[str, jax.Array]]:
             # The batch is reordered once; minibatches are then plain slices, which fuse into what reads them.
-            return jax.lax.scan(step, carry, jax.tree.map(lambda x: x[order], samples))
+            return jax.lax.scan(step, at, take(samples, rows))
 
-        order = self._order(key, samples.value.shape[0])
-        (vector, opt_state), metrics = jax.lax.scan(epoch, (vector, state.opt_state), order)
-        ratio_max = jnp.max(metrics.pop("ratio_max"))
-        means = {name: jnp.mean(values) for name, values in metrics.items()}
-        aux = self.objective.adapt(state.objective, means["kl"])
-        return (
-            SGDState(opt_state, aux),
-            unravel(vector),
-            {**means, "ratio_max": ratio_max, "learning_rate": learning_rate},
-        )
+        rows = minibatch_rows(key, samples.value.shape[0], self.num_epochs, self.num_minibatches, shuffle=self.shuffle)
+        end, metrics = jax.lax.scan(epoch, _Progress(vector, state.opt_state, jnp.bool_(True)), rows)
+        params = unravel(end.vector)
+        metrics = {**_reduce(metrics), "learning_rate": learning_rate}
+        aux = state.objective
+        if jax.tree.leaves(aux):
+            _, new, _ = network.apply(params, (), samples.obs, samples.reset)
+            metrics["kl_update"] = jnp.mean(samples.old.kl(new))
+            aux = objective.adapt(aux, metrics["kl_update"])
+        return SGDState(end.opt_state, aux), params, metrics
 
     def _optimizer(self) -> optax.GradientTransformation:
         return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.scale_by_adam(eps=self.adam_eps))
 
-    def _order(self, key: jax.Array, size: int) -> jax.Array:
-        """Rows of each minibatch, int32 [num_epochs, num_minibatches, M]; every epoch covers all rows once."""
-        if self.shuffle:
-            keys = jax.random.split(key, self.num_epochs)
-            order = jax.vmap(lambda k: permutation(k, size))(keys)
-        else:
-            order = jnp.tile(jnp.arange(size), (self.num_epochs, 1))
-        return order.reshape(self.num_epochs, self.num_minibatches, -1)
-
-    def _loss(self, params: Any, network: Network, aux: Any, batch: _Samples) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def _loss(
+        self, params: Any, network: Network, objective: Objective, aux: Any, batch: Samples
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         _, new, value = network.apply(params, (), batch.obs, batch.reset)
         advantage = batch.advantage
         if self.normalize_advantage:
             advantage = (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + 1e-8)
-        policy_loss, metrics = self.objective.loss(aux, new, batch.old, batch.action, advantage)
+        policy_loss, metrics = self._policy_loss(objective, aux, new, batch, advantage)
         value_loss = self._value_loss(value, batch.value, batch.target)
         entropy = jnp.mean(new.entropy())
         loss = policy_loss - self.ent_coef * entropy + self.vf_coef * value_loss
+        per_sample = {name: values for name, values in metrics.items() if jnp.ndim(values) == 1}
         return loss, {
             "policy_loss": policy_loss,
             "value_loss": value_loss,
             "entropy": entropy,
-            **ratio_diagnostics(new, batch.old, batch.action, metrics),
+            **metrics,
+            **ratio_diagnostics(new, batch.old, batch.action, per_sample),
         }
+
+    def _policy_loss(
+        self, objective: Objective, aux: Any, new: Distribution, batch: Samples, advantage: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The objective's loss; with `dual_clip` = c, r·Â counts as the constant c·Â where Â < 0 and r > c."""
+        if self.dual_clip is None:
+            return objective.loss(aux, new, batch.old, batch.action, advantage)
+        ratio = jnp.exp(jax.lax.stop_gradient(new.log_prob(batch.action) - batch.old.log_prob(batch.action)))
+        beyond = (advantage < 0) & (ratio > self.dual_clip)
+        loss, metrics = objective.loss(aux, new, batch.old, batch.action, jnp.where(beyond, 0.0, advantage))
+        return loss - jnp.mean(jnp.where(beyond, self.dual_clip * advantage, 0.0)), metrics
 
     def _value_loss(self, value: jax.Array, old_value: jax.Array, target: jax.Array) -> jax.Array:
         """Half the mean squared error, pessimistic beyond ±vf_clip_eps (Huang et al. 2022, core detail 9)."""
@@ -162,26 +174,11 @@ class SGD:
         return 0.5 * jnp.mean(error)
 
 
-def ratio_diagnostics(
-    new: Distribution, old: Distribution, action: jax.Array, per_sample: dict[str, jax.Array]
-) -> dict[str, jax.Array]:
-    """How far the new policy is from the one that collected the data, with the means of `per_sample` metrics [M]."""
-    log_ratio = jax.lax.stop_gradient(new.log_prob(action) - old.log_prob(action))
-    ratio = jnp.exp(log_ratio)
-    samples = {
-        "approx_kl": jnp.expm1(log_ratio) - log_ratio,
-        "kl": jax.lax.stop_gradient(old.kl(new)),
-        "ratio": ratio,
-        "squared_ratio": ratio**2,
-        **per_sample,
-    }
-    # One reduction for all of them: on small minibatches the count of operations is what costs.
-    means = dict(zip(samples, jnp.mean(jnp.stack(list(samples.values())), axis=1), strict=True))
-    ess = means.pop("ratio") ** 2 / means.pop("squared_ratio")
-    return {**means, "effective_sample_size": ess, "ratio_max": jnp.max(ratio)}
-
-
-def _rows(batch: Batch) -> _Samples:
-    """Flatten [T, N, …] to [T·N, …]."""
-    fields = (batch.obs, batch.reset, batch.action, batch.old, batch.value, batch.advantage, batch.target)
-    return _Samples(*jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), fields))
+def _reduce(metrics: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Metrics of minibatches [num_epochs, num_minibatches], as scalars: of those seen before `kl_limit` was passed."""
+    ratio_max = metrics.pop("ratio_max")
+    if "seen" not in metrics:
+        return {**jax.tree.map(jnp.mean, metrics), "ratio_max": jnp.max(ratio_max)}
+    seen, steps = metrics.pop("seen"), metrics.pop("gradient_steps")
+    means = {name: jnp.mean(values, where=seen) for name, values in metrics.items()}
+    return {**means, "ratio_max": jnp.max(jnp.where(seen, ratio_max, 0.0)), "gradient_steps": jnp.sum(steps)}
