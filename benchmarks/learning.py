@@ -35,9 +35,9 @@ def main() -> None:
         draw(args.out.with_suffix(".png"), {env: curves for env, (_, *curves) in results.items()}, args.seeds)
 
 
-def measure(env: str, seeds: int) -> tuple[dict, np.ndarray, np.ndarray]:
+def measure(env: str, seeds: int, method: str = "auto") -> tuple[dict, np.ndarray, np.ndarray]:
     """Train the preset; the scores, the steps [num_updates], and the returns [seeds, num_updates]."""
-    config = jaxppo.preset(env)
+    config = jaxppo.preset(env, method)
     began = time.perf_counter()
     result = jax.block_until_ready(
         jax.vmap(jaxppo.train, in_axes=(None, 0))(config, jax.random.split(jax.random.key(0), seeds))
@@ -60,13 +60,18 @@ def measure(env: str, seeds: int) -> tuple[dict, np.ndarray, np.ndarray]:
     return row, np.asarray(result.metrics.env_steps[0]), returns
 
 
+def in_bins(steps: np.ndarray, returns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Up to 60 bins of updates: their mean thousand steps, and each seed's mean return in them, [seeds, bins]."""
+    bins = np.array_split(np.arange(len(steps)), min(60, len(steps)))
+    x = np.array([steps[each].mean() / 1e3 for each in bins])
+    return x, np.stack([np.nanmean(returns[:, each], axis=1) for each in bins], axis=1)
+
+
 def draw(path: Path, curves: dict[str, list[np.ndarray]], seeds: int) -> None:
     """One panel per environment: the mean over seeds of binned returns, and their range."""
     figure, axes = plt.subplots(1, len(curves), figsize=(3.2 * len(curves), 2.9), layout="constrained", squeeze=False)
     for axis, (env, (steps, returns)) in zip(axes[0], curves.items(), strict=True):
-        bins = np.array_split(np.arange(len(steps)), min(60, len(steps)))
-        binned = np.stack([np.nanmean(returns[:, each], axis=1) for each in bins], axis=1)
-        x = [steps[each].mean() / 1e3 for each in bins]
+        x, binned = in_bins(steps, returns)
         axis.fill_between(x, binned.min(axis=0), binned.max(axis=0), alpha=0.25, color="#0072B2", linewidth=0)
         axis.plot(x, binned.mean(axis=0), color="#0072B2")
         axis.set_title(env, fontsize=10)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 __all__ = ["main"]
 
@@ -49,15 +49,23 @@ def _overview() -> argparse.ArgumentParser:
 def _train(argv: list[str]) -> int:
     """Train one agent, evaluate it, and leave a run directory."""
     from jaxppo.config import Config
+    from jaxppo.settings import KINDS
+
+    default, flags = _base(argv)
 
     @dataclass(frozen=True)
     class Train:
         """Train one agent, evaluate it, and leave a run directory.
 
         Flags win over the TOML file, the file over the environment's preset, and the preset over the defaults shown.
+        Those of the learner and the objective are shown for the ones chosen.
         """
 
-        settings: Config
+        settings: Config = default
+        learner: Literal[tuple(KINDS["learner"])] = "sgd"  # type: ignore[valid-type]
+        """How the parameters move."""
+        objective: Literal[tuple(KINDS["objective"])] = "clip"  # type: ignore[valid-type]
+        """What SGD maximises."""
         seed: int = 0
         """Seed of everything random."""
         out: Path | None = None
@@ -67,13 +75,13 @@ def _train(argv: list[str]) -> int:
         config: Path | None = None
         """TOML file of settings, named as the flags are (num_envs = 64)."""
         preset: str = "auto"
-        """auto: settings known to learn on the environment, where there are any; none: do without."""
+        """auto: settings known to learn on the environment with this learner or objective; none: do without; or a
+        method: clip, adaptive-kl, fixed-kl, unclipped, policy-gradient, a2c, reinforce, trpo."""
         log_interval: int = 1
         """Log every so many updates."""
         quiet: bool = False
         """Plain lines in place of the live bar."""
 
-    flags = _base_flags(argv)
     args = _parse(Train, [*flags, *argv], "jaxppo train")
     from rich.console import Console
 
@@ -235,26 +243,29 @@ def _parse(cls: type[T], argv: list[str], prog: str) -> T:
         raise
 
 
-def _base_flags(argv: list[str]) -> list[str]:
-    """The flags that a TOML file and the environment's preset stand for, to be put before those that were typed."""
-    from jaxppo.fields import ConfigError
-    from jaxppo.presets import PRESETS
-    from jaxppo.settings import read_toml, to_flags
+def _base(argv: list[str]) -> tuple[Any, list[str]]:
+    """What flags are parsed on top of: a config of the kinds chosen, and the flags for a TOML file and the preset."""
+    from jaxppo.config import Config
+    from jaxppo.presets import preset_settings
+    from jaxppo.settings import KINDS, check_names, from_settings, kinds_of, owned, read_toml, to_flags
 
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in ("env", "learner", "objective"):
+        first.add_argument(f"--{name}", default=argparse.SUPPRESS)
     first.add_argument("--config", type=Path)
-    first.add_argument("--env")
     first.add_argument("--preset", default="auto")
     try:
-        known, _ = first.parse_known_args(argv)
+        typed = vars(first.parse_known_args(argv)[0])
     except argparse.ArgumentError:
-        return []  # a flag without its value, which the real parser will tell of
-    if known.preset not in ("auto", "none"):
-        raise ConfigError("preset", known.preset, "auto or none")
-    settings = read_toml(known.config) if known.config else {}
-    env = known.env or settings.get("env", "CartPole-v1")
-    preset = PRESETS.get(env, {}) if known.preset == "auto" else {}
-    return to_flags({**preset, **settings})
+        return Config(), []  # a flag without its value, which the real parser will tell of
+    file, method = typed.pop("config"), typed.pop("preset")
+    settings = {**(read_toml(file, kinds_of(typed)) if file else {}), **typed}
+    settings = preset_settings(settings.get("env", "CartPole-v1"), method, settings)
+    for flag, value in zip(argv, [*argv[1:], ""], strict=True):
+        name = flag.removeprefix("--").replace("-", "_")
+        if flag.startswith("--") and any(name in owned(kind) for kinds in KINDS.values() for kind in kinds.values()):
+            check_names({**kinds_of(settings), name: value})  # a flag of a kind that was not chosen
+    return from_settings(kinds_of(settings)), to_flags(settings)
 
 
 def _brief(settings: dict[str, Any]) -> str:

@@ -1,14 +1,16 @@
-"""Settings that learn, by environment; each says where its numbers come from.
+"""Settings that learn, by environment and by method; each says where its numbers come from.
 
 Whatever a preset leaves out is the default of `Config`.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from jaxppo.config import Config
-from jaxppo.settings import from_settings
+from jaxppo.fields import check
+from jaxppo.settings import KINDS, applicable, from_settings, kinds_of
 
-__all__ = ["PRESETS", "preset"]
+__all__ = ["METHODS", "PRESETS", "preset", "preset_settings"]
 
 PRESETS: dict[str, dict[str, Any]] = {
     # The defaults are CleanRL's settings for classic control (Huang et al. 2022).
@@ -49,13 +51,63 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def preset(env: str, **settings: Any) -> Config:
-    """The config for `env` with its preset, or the defaults if it has none, and then `settings`.
+ONCE = {"num_epochs": 1, "num_minibatches": 1}
+
+METHODS: dict[str, dict[str, Any]] = {
+    "clip": {},
+    "adaptive-kl": {"objective": "adaptive-kl"},
+    "fixed-kl": {"objective": "fixed-kl"},
+    "unclipped": {"objective": "unclipped"},
+    # Five settings tried for the three on CartPole, over 5 seeds; 3e-3 is faster but less steady.
+    "policy-gradient": {"objective": "policy-gradient", **ONCE, "learning_rate": 1e-3},
+    # OpenAI baselines' segments of 5 steps in 16 environments; Adam in place of RMSProp (Mnih et al. 2016).
+    "a2c": {"objective": "policy-gradient", **ONCE, "num_envs": 16, "num_steps": 5, "learning_rate": 1e-3},
+    # Monte Carlo returns with a learned baseline (Williams 1992).
+    "reinforce": {"objective": "policy-gradient", **ONCE, "gae_lambda": 1.0, "learning_rate": 1e-3},
+    "trpo": {"learner": "trust-region"},
+}
+
+# What a method needs on an environment beyond both presets.
+BY_METHOD: dict[tuple[str, str], dict[str, Any]] = {
+    ("CartPole-v1", "policy-gradient"): {"total_timesteps": 1_000_000},
+    ("CartPole-v1", "a2c"): {"total_timesteps": 1_000_000},
+    ("CartPole-v1", "reinforce"): {"total_timesteps": 1_000_000},
+    ("Pendulum-v1", "trpo"): {"vf_minibatches": 16},
+}
+
+
+def preset_settings(env: str, method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The flat settings of a preset, and then `settings`.
+
+    Args:
+        env: name of an environment; one without a preset gets the method's settings only.
+        method: a key of `METHODS`; "auto" for the one that `settings` choose by their learner or objective; "none" for
+            `settings` alone.
+        settings: what was asked for on top.
+
+    Raises:
+        ConfigError: an unknown method, or an unknown kind in the settings.
+    """
+    check(method in ("auto", "none", *METHODS), "preset", method, f"auto, none, {', '.join(METHODS)}")
+    if method == "none":
+        return dict(settings)
+    applicable(settings)  # refuses unknown kinds
+    if method == "auto":
+        trust_region = settings.get("learner") == "trust-region"
+        method = "trpo" if trust_region else settings.get("objective", next(iter(KINDS["objective"])))
+    known = {**PRESETS.get(env, {}), **METHODS[method], **BY_METHOD.get((env, method), {})}
+    names = applicable({**kinds_of(known), **kinds_of(settings)})
+    return {**{name: value for name, value in known.items() if name in names}, **settings}
+
+
+def preset(env: str, method: str = "auto", **settings: Any) -> Config:
+    """The config for `env` with its preset for `method`, or the defaults if it has none, and then `settings`.
 
     Example:
         >>> config = jaxppo.preset("Pendulum-v1", total_timesteps=200_000, clip_eps=0.1)
+        >>> config = jaxppo.preset("Pendulum-v1", "trpo", max_kl=0.02)
 
     Raises:
-        ConfigError: as for `Config`.
+        ConfigError: as for `Config`, or an unknown method.
     """
-    return from_settings({"env": env, **PRESETS.get(env, {}), **settings})
+    return from_settings({"env": env, **preset_settings(env, method, settings)})

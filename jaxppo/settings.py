@@ -1,12 +1,13 @@
 """Configs as flat settings: the one naming that flags, TOML files, presets and manifests share.
 
-A setting is a field of `Config`, or of the network, learner or objective inside it; all their names are distinct. The
-settings `network`, `learner` and `objective` name the kind of each.
+A setting is a field of `Config`, or of the network, learner or objective inside it. The settings `network`, `learner`
+and `objective` name the kind of each, and so decide which other settings there are; all of one config have distinct
+names.
 """
 
 import dataclasses
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,37 @@ import numpy as np
 
 from jaxppo.config import Config
 from jaxppo.fields import ConfigError, suggest
-from jaxppo.learners import SGD
+from jaxppo.learners import SGD, TrustRegion
 from jaxppo.networks import MLP
-from jaxppo.objectives import Clip
+from jaxppo.objectives import AdaptiveKL, Clip, FixedKL, PolicyGradient, Unclipped
 
-__all__ = ["from_settings", "read_toml", "to_flags", "to_settings"]
+__all__ = [
+    "KINDS",
+    "applicable",
+    "check_names",
+    "from_settings",
+    "kinds_of",
+    "owned",
+    "read_toml",
+    "to_flags",
+    "to_settings",
+]
 
-KINDS: dict[str, dict[str, type]] = {"network": {"mlp": MLP}, "learner": {"sgd": SGD}, "objective": {"clip": Clip}}
+# The first of each is the default.
+KINDS: dict[str, dict[str, type]] = {
+    "network": {"mlp": MLP},
+    "learner": {"sgd": SGD, "trust-region": TrustRegion},
+    "objective": {
+        "clip": Clip,
+        "adaptive-kl": AdaptiveKL,
+        "fixed-kl": FixedKL,
+        "unclipped": Unclipped,
+        "policy-gradient": PolicyGradient,
+    },
+}
+
+# What choosing a kind means for other settings that are not given.
+IMPLIED: dict[str, dict[str, Any]] = {"policy-gradient": {"num_epochs": 1, "num_minibatches": 1}}
 
 
 def to_settings(config: Config) -> dict[str, Any]:
@@ -34,22 +59,44 @@ def from_settings(settings: Mapping[str, Any]) -> Config:
     """The config with these settings and defaults for the rest.
 
     Raises:
-        ConfigError: a setting that does not exist, or a value that is refused.
+        ConfigError: a setting that does not exist or does not go with the kinds chosen, or a value that is refused.
     """
     check_names(settings)
-    return _construct(Config, settings)
+    config: Config = _construct(Config, {**IMPLIED.get(settings.get("objective", ""), {}), **settings})
+    return config
+
+
+def kinds_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the settings that choose a kind."""
+    return {name: settings[name] for name in KINDS if name in settings}
+
+
+def applicable(settings: Mapping[str, Any]) -> list[str]:
+    """The names of all settings that there are with the kinds that `settings` choose.
+
+    Raises:
+        ConfigError: an unknown kind.
+    """
+    return [field.name for field in _walk(Config, settings)]
+
+
+def owned(kind: Any) -> list[str]:
+    """The settings that are a kind's own: the fields of its class."""
+    return [field.name for field in dataclasses.fields(kind)]
 
 
 def check_names(settings: Mapping[str, Any]) -> None:
-    """Raise `ConfigError` for the first name that is not a setting."""
-    known = _collect(Config)
+    """Raise `ConfigError` for the first name that is not a setting of the kinds chosen."""
+    known = applicable(settings)
     for name, value in settings.items():
         if name not in known:
-            raise ConfigError(name, value, f"a known setting; {suggest(name, known)}")
+            owners = [f"{part} {kind}" for part, kinds in KINDS.items() for kind in kinds if name in owned(kinds[kind])]
+            missing = f"left out, or chosen with {' or '.join(owners)}"
+            raise ConfigError(name, value, missing if owners else f"a known setting; {suggest(name, known)}")
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """The settings in a TOML file.
+def read_toml(path: Path, kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings in a TOML file, checked as for these kinds, which win over the file's.
 
     Raises:
         ConfigError: a file that cannot be read or parsed, an unknown setting, or a value of the wrong type or size.
@@ -58,10 +105,12 @@ def read_toml(path: Path) -> dict[str, Any]:
         settings = tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError("config", path, f"a readable TOML file; {error}") from error
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
     try:
-        check_names(settings)
-        settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
-        _check_values(Config, settings)
+        check_names({**settings, **kinds})
+        for field in _walk(Config, {**settings, **kinds}):
+            if field.name in settings and field.name not in KINDS and not field.metadata["ok"](settings[field.name]):
+                raise ConfigError(field.name, settings[field.name], field.metadata["allowed"])
     except ConfigError as error:
         raise ConfigError("config", path, f"a file of valid settings; in it, {error}") from error
     return settings
@@ -93,11 +142,18 @@ def _kind(name: str, settings: Mapping[str, Any]) -> type:
     return kinds[kind]
 
 
+def _walk(cls: Any, settings: Mapping[str, Any]) -> Iterator[Any]:
+    """The fields of a class, and of the objects inside it, whose kinds `settings` choose."""
+    for field in dataclasses.fields(cls):
+        yield field
+        if field.name in KINDS:
+            yield from _walk(_kind(field.name, settings), settings)
+
+
 def _collect(node: Any) -> dict[str, Any]:
-    """Settings of a config, or, given a class, the names of all settings with their defaults."""
     settings: dict[str, Any] = {}
     for field in dataclasses.fields(node):
-        value = _default(field) if isinstance(node, type) else getattr(node, field.name)
+        value = getattr(node, field.name)
         if field.name in KINDS:
             settings[field.name] = {cls: kind for kind, cls in KINDS[field.name].items()}[type(value)]
             settings.update(_collect(value))
@@ -106,10 +162,6 @@ def _collect(node: Any) -> dict[str, Any]:
         else:
             settings[field.name] = value
     return settings
-
-
-def _default(field: Any) -> Any:
-    return field.default if field.default is not dataclasses.MISSING else field.default_factory()
 
 
 def _construct(cls: type, settings: Mapping[str, Any]) -> Any:
@@ -121,11 +173,3 @@ def _construct(cls: type, settings: Mapping[str, Any]) -> Any:
             value = settings[field.name]
             arguments[field.name] = tuple(value) if isinstance(value, list) else value
     return cls(**arguments)
-
-
-def _check_values(cls: type, settings: Mapping[str, Any]) -> None:
-    for field in dataclasses.fields(cls):
-        if field.name in KINDS:
-            _check_values(_kind(field.name, settings), settings)
-        elif field.name in settings and not field.metadata["ok"](settings[field.name]):
-            raise ConfigError(field.name, settings[field.name], field.metadata["allowed"])

@@ -1,4 +1,4 @@
-"""PPO-clip: its value, where its gradient is exactly zero, and what it is at the old policy."""
+"""The surrogates: their values, where gradients are exactly zero, what they are at the old policy, and how β adapts."""
 
 import jax
 import jax.numpy as jnp
@@ -84,8 +84,81 @@ def test_clip_range_is_traced():
     assert len(set(np.asarray(losses).tolist())) == 3
 
 
-def test_it_has_no_state():
+def test_clip_range_anneals_on_request():
+    """ε falls linearly; without annealing the objective is what it was."""
+    assert jaxppo.Clip(clip_eps=0.2).scheduled(0.75) == jaxppo.Clip(clip_eps=0.2)
+    np.testing.assert_allclose(jaxppo.Clip(clip_eps=0.2, anneal_clip=True).scheduled(0.75).clip_eps, 0.05)
+
+
+OBJECTIVES = [jaxppo.Clip(), jaxppo.AdaptiveKL(), jaxppo.FixedKL(), jaxppo.Unclipped(), jaxppo.PolicyGradient()]
+
+
+@pytest.mark.parametrize("kind", ["categorical", "gaussian"])
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: type(o).__name__)
+def test_all_are_the_policy_gradient_at_the_old_policy(objective, kind):
+    """At θ = θ_old the gradient is E[Â·∇log π], computed by hand from the distribution's formula."""
+    advantage = jnp.asarray(RNG.normal(size=32), jnp.float32)
+    theta = jnp.asarray(RNG.normal(size=(32, 3)), jnp.float32)
+
+    def policy(theta):
+        return Categorical.from_unnormalised(theta) if kind == "categorical" else Gaussian(theta, jnp.zeros((32, 3)))
+
+    old = policy(theta)
+    action = old.sample(jax.random.key(0))
+    # ∇ log π is onehot(a) − π for the logits, and (a − μ) / σ² for the means.
+    score = np.eye(3)[action] - np.exp(old.logits) if kind == "categorical" else np.asarray(action - theta)
+    found = jax.grad(lambda t: -objective.loss(objective.init(), policy(t), old, action, advantage)[0])(theta)
+    np.testing.assert_allclose(found, score * np.asarray(advantage)[:, None] / 32, atol=1e-6)
+
+
+@pytest.mark.parametrize("objective", [jaxppo.AdaptiveKL(kl_coef=2.5), jaxppo.FixedKL(kl_coef=2.5)], ids=["a", "f"])
+def test_penalty_in_numpy(objective):
+    """The loss is −mean(r·Â − β·KL(old ‖ new)), in that direction."""
+    p_old, p_new = RNG.uniform(0.1, 0.9, 50), RNG.uniform(0.1, 0.9, 50)
+    advantage = RNG.normal(size=50)
+    action = jnp.ones(50, jnp.int32)
+    loss, metrics = objective.loss(
+        objective.init(), two_actions(p_new), two_actions(p_old), action, jnp.asarray(advantage, jnp.float32)
+    )
+    kl = p_old * np.log(p_old / p_new) + (1 - p_old) * np.log((1 - p_old) / (1 - p_new))
+    np.testing.assert_allclose(loss, -np.mean(p_new / p_old * advantage - 2.5 * kl), rtol=1e-5)
+    assert metrics["kl_coef"] == 2.5
+
+
+def test_unclipped_and_policy_gradient_in_numpy():
+    """−mean(r·Â) and −mean(log π·Â)."""
+    p_old, p_new = RNG.uniform(0.1, 0.9, 50), RNG.uniform(0.1, 0.9, 50)
+    advantage = jnp.asarray(RNG.normal(size=50), jnp.float32)
+    arguments = ((), two_actions(p_new), two_actions(p_old), jnp.ones(50, jnp.int32), advantage)
+    np.testing.assert_allclose(jaxppo.Unclipped().loss(*arguments)[0], -np.mean(p_new / p_old * advantage), rtol=1e-5)
+    np.testing.assert_allclose(
+        jaxppo.PolicyGradient().loss(*arguments)[0], -np.mean(np.log(p_new) * advantage), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("kl", "factor"),
+    [(0.0, 0.5), (0.0066, 0.5), (0.0067, 1.0), (0.01, 1.0), (0.0149, 1.0), (0.0151, 2.0), (9.0, 2.0)],
+)
+def test_beta_adapts_as_the_paper_says(kl, factor):
+    """Halved below d_target / 1.5, doubled above 1.5·d_target, and left alone between."""
+    objective = jaxppo.AdaptiveKL(kl_target=0.01, kl_coef=3.0)
+    np.testing.assert_allclose(objective.adapt(objective.init(), jnp.float32(kl)), 3.0 * factor)
+
+
+def test_beta_always_comes_back():
+    """Even after a thousand updates in one direction."""
+    objective = jaxppo.AdaptiveKL(kl_target=0.01)
+    for kl, back in ((0.0, 1.0), (1.0, 0.0)):
+        beta = objective.init()
+        for _ in range(200):
+            beta = objective.adapt(beta, jnp.float32(kl))
+        assert 0 < beta < np.inf
+        assert objective.adapt(beta, jnp.float32(back)) != beta
+
+
+@pytest.mark.parametrize("objective", [o for o in OBJECTIVES if not isinstance(o, jaxppo.AdaptiveKL)], ids=str)
+def test_the_others_have_no_state(objective):
     """Nothing adapts."""
-    objective = jaxppo.Clip()
     assert objective.init() == ()
     assert objective.adapt(objective.init(), jnp.float32(1.0)) == ()

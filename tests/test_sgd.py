@@ -5,56 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from problems import M, problem, rows
 
 import jaxppo
 from jaxppo.distributions import Categorical, Gaussian
 from jaxppo.envs import Box, Discrete
-from jaxppo.types import Batch
+from jaxppo.learners.minibatches import minibatch_rows
 
-T, N = 8, 4
-M = T * N
 HALFWAY = jnp.float32(0.25)
-
-
-def perturbed(params, scale, seed):
-    """The parameters with noise on every one."""
-    leaves, treedef = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(seed), len(leaves))
-    noise = [scale * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
-    return jax.tree.unflatten(treedef, [leaf + x for leaf, x in zip(leaves, noise, strict=True)])
-
-
-def problem(space=None, distance=0.3, seed=0):
-    """A network, its parameters, and a batch that a policy at some distance collected."""
-    network = jaxppo.MLP(hidden=(8,)).build(jax.ShapeDtypeStruct((3,), jnp.float32), space or Discrete(3))
-    params = perturbed(network.init(jax.random.key(seed)), 0.5, seed + 1)
-    keys = jax.random.split(jax.random.key(seed + 2), 4)
-    obs = jax.random.normal(keys[0], (T, N, 3))
-    old_params = perturbed(params, distance, seed + 3)
-    _, old, value = network.apply(old_params, (), obs.reshape(M, 3), jnp.zeros(M, bool))
-    action = old.sample(keys[1])
-
-    def shaped(x):
-        return x.reshape(T, N, *x.shape[1:])
-
-    advantage = 1 + 2 * jax.random.normal(keys[2], (T, N))
-    target = shaped(value) + jax.random.normal(keys[3], (T, N))
-    batch = Batch(
-        obs=obs,
-        reset=jnp.zeros((T, N), bool),
-        carry=(),
-        action=shaped(action),
-        old=jax.tree.map(shaped, old),
-        value=shaped(value),
-        advantage=advantage,
-        target=target,
-    )
-    return network, params, batch
-
-
-def rows(x):
-    """[T, N, …] as [T·N, …]."""
-    return x.reshape(M, *x.shape[2:])
 
 
 def learn(learner, network, params, batch, key=None, progress=HALFWAY):
@@ -161,8 +119,7 @@ def test_metrics_are_over_all_minibatches(shuffle):
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_every_epoch_covers_every_row_once(size, minibatches, shuffle):
     """The minibatches of an epoch are disjoint and cover all rows; epochs differ if shuffled."""
-    learner = jaxppo.SGD(num_epochs=3, num_minibatches=minibatches, shuffle=shuffle)
-    index = np.asarray(learner._order(jax.random.key(0), size))
+    index = np.asarray(minibatch_rows(jax.random.key(0), size, 3, minibatches, shuffle=shuffle))
     assert index.shape == (3, minibatches, size // minibatches)
     epochs = index.reshape(3, size)
     np.testing.assert_array_equal(np.sort(epochs, axis=1), np.tile(np.arange(size), (3, 1)))
@@ -195,7 +152,7 @@ def test_learning_rate_scales_the_step():
 def test_entropy_bonus_raises_entropy():
     """With nothing else to gain, the bonus makes the policy more random; without it nothing moves."""
     network, params, batch = problem(distance=0.0)
-    batch = batch._replace(advantage=jnp.zeros((T, N)))
+    batch = batch._replace(advantage=jnp.zeros_like(batch.advantage))
     only = {"vf_coef": 0.0, "normalize_advantage": False, "learning_rate": 0.01}
 
     def entropy(p):
@@ -245,3 +202,94 @@ def test_gaussian_kl_metric_is_of_old_to_new():
     assert isinstance(new, Gaussian)
     np.testing.assert_allclose(metrics["kl"], np.mean(old.kl(new)), rtol=1e-4)
     assert abs(float(metrics["kl"]) - float(np.mean(new.kl(old)))) > 1e-3
+
+
+def with_ratios(network, params, batch, ratio):
+    """The batch, its old distribution such that the ratios at `params` are these [M]."""
+    _, new, _ = network.apply(params, (), rows(batch.obs), jnp.zeros(M, bool))
+    log_prob = new.log_prob(rows(batch.action)) - jnp.log(ratio)
+    others = jnp.log1p(-jnp.exp(log_prob)) - jnp.log(2.0)  # of three actions, the other two share what is left
+    hot = jax.nn.one_hot(rows(batch.action), 3) > 0
+    logits = jnp.where(hot, log_prob[:, None], others[:, None])
+    return batch._replace(old=Categorical(logits.reshape(*batch.value.shape, 3)))
+
+
+@pytest.mark.parametrize("objective", [jaxppo.Clip(), jaxppo.Unclipped()], ids=["clip", "unclipped"])
+def test_dual_clip_in_numpy(objective):
+    """The loss is −mean(max(surrogate, c·Â) where Â < 0), and beyond the limit there is no gradient."""
+    network, params, batch = problem()
+    ratio = jnp.asarray(np.random.default_rng(0).uniform(2.1, 6.0, M), jnp.float32)
+    batch = with_ratios(network, params, batch, ratio)
+    advantage = np.asarray(rows(batch.advantage))
+    options = {"objective": objective, "normalize_advantage": False, "learning_rate": 0.0}
+    _, _, metrics = learn(one_step(dual_clip=3.0, **options), network, params, batch)
+    _, _, free = learn(one_step(**options), network, params, batch)
+    surrogate = ratio * advantage
+    if isinstance(objective, jaxppo.Clip):
+        surrogate = np.minimum(surrogate, np.clip(ratio, 0.8, 1.2) * advantage)
+    bounded = np.where(advantage < 0, np.maximum(surrogate, 3 * advantage), surrogate)
+    np.testing.assert_allclose(metrics["policy_loss"], -bounded.mean(), rtol=1e-4)
+    np.testing.assert_allclose(free["policy_loss"], -np.mean(surrogate), rtol=1e-4)
+    assert free["policy_loss"] > metrics["policy_loss"] + 0.1
+
+
+def test_dual_clip_stops_the_policy():
+    """Where all advantages are negative and all ratios beyond the limit, only the value moves."""
+    network, params, batch = problem()
+    batch = with_ratios(network, params, batch, jnp.full(M, 4.0))._replace(advantage=-jnp.ones_like(batch.value))
+    options = {"objective": jaxppo.Unclipped(), "normalize_advantage": False, "ent_coef": 0.0}
+    for limit, moves in ((3.0, False), (5.0, True)):
+        _, after, _ = learn(one_step(dual_clip=limit, **options), network, params, batch)
+        assert bool(jnp.any(after["policy"]["kernel"] != params["policy"]["kernel"])) == moves
+        assert jnp.any(after["value"]["kernel"] != params["value"]["kernel"])
+
+
+def test_kl_limit_stops_the_epochs():
+    """Steps end at the first minibatch beyond the limit; metrics are of the minibatches seen until then."""
+    network, params, batch = problem(distance=0.0)
+    options = {"num_epochs": 6, "num_minibatches": 1, "learning_rate": 0.05, "anneal_lr": False}
+    kls = []  # at the start of each step, from runs of ever more epochs
+    for epochs in range(1, 7):
+        _, after, metrics = learn(jaxppo.SGD(**{**options, "num_epochs": epochs}), network, params, batch)
+        kls.append(float(metrics["kl"]) * epochs - sum(kls))
+    assert kls[0] == pytest.approx(0, abs=1e-7)
+    assert kls[3] > kls[2] > kls[1]
+    limit = (kls[2] + kls[3]) / 2
+    _, stopped, metrics = learn(jaxppo.SGD(kl_limit=limit, **options), network, params, batch)
+    _, expected, _ = learn(jaxppo.SGD(**{**options, "num_epochs": 3}), network, params, batch)
+    assert metrics["gradient_steps"] == 3
+    np.testing.assert_allclose(metrics["kl"], np.mean(kls[:4]), rtol=1e-3)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), stopped, expected)
+    _, after, metrics = learn(jaxppo.SGD(kl_limit=100.0, **options), network, params, batch)
+    _, free, plain = learn(jaxppo.SGD(**options), network, params, batch)
+    assert metrics["gradient_steps"] == 6
+    assert "gradient_steps" not in plain
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), after, free)
+
+
+def test_annealed_clip_range():
+    """A quarter of the way the range is three quarters of what it was."""
+    network, params, batch = problem()
+    annealed = learn(one_step(objective=jaxppo.Clip(clip_eps=0.2, anneal_clip=True)), network, params, batch)
+    constant = learn(one_step(objective=jaxppo.Clip(clip_eps=0.15)), network, params, batch)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), annealed, constant)
+
+
+@pytest.mark.parametrize(("rate", "factor"), [(0.0, 0.5), (0.3, 2.0)])
+def test_adaptive_kl_follows_the_whole_batch(rate, factor):
+    """β is halved after an update that moved nothing and doubled after one that moved far; β used is β logged."""
+    network, params, batch = problem(distance=0.0)
+    learner = jaxppo.SGD(objective=jaxppo.AdaptiveKL(kl_target=0.01, kl_coef=0.7), learning_rate=rate)
+    state, after, metrics = learn(learner, network, params, batch)
+    _, new, _ = network.apply(after, (), rows(batch.obs), jnp.zeros(M, bool))
+    old = jax.tree.map(rows, batch.old)
+    np.testing.assert_allclose(metrics["kl_update"], np.mean(old.kl(new)), rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(metrics["kl_coef"], 0.7, rtol=1e-6)
+    np.testing.assert_allclose(state.objective, 0.7 * factor, rtol=1e-6)
+
+
+def test_the_policy_gradient_passes_once():
+    """More epochs with an on-policy objective are refused when the config is made."""
+    with pytest.raises(jaxppo.ConfigError, match="num_epochs=4: must be 1 with PolicyGradient"):
+        jaxppo.Config(learner=jaxppo.SGD(objective=jaxppo.PolicyGradient()))
+    jaxppo.Config(learner=jaxppo.SGD(objective=jaxppo.PolicyGradient(), num_epochs=1))

@@ -157,7 +157,7 @@ class TrustRegion:
             return (at.fraction == 0) & (at.tries < self.line_search_steps)
 
         def shorten(at: Step) -> Step:
-            fraction = jnp.asarray(self.line_search_factor, jnp.float32) ** at.tries
+            fraction = jnp.asarray(self.line_search_factor, jnp.float32) ** at.tries.astype(jnp.float32)
             candidate = vector + fraction * full_step
             accepted = (gain(candidate) > before) & (divergence(candidate) <= self.max_kl)
             return Step(
