@@ -1,6 +1,6 @@
 """Every method on the same environments, each with its preset: from the policy gradient to PPO and TRPO.
 
-    python benchmarks/methods.py [--envs CartPole-v1 …] [--methods clip …] [--seeds 5] [--out benchmarks/results/methods]
+    python benchmarks/methods.py [--envs E …] [--methods clip …] [--seeds 5] [--out benchmarks/results/methods]
 
 A seed's score is its mean episode return over the last 10 % of the updates.
 """

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 import jaxppo
@@ -43,7 +44,8 @@ def test_metrics_have_a_line_per_update_and_no_nan(run):
     assert [json.loads(line)["env_steps"] for line in lines] == [256 * (i + 1) for i in range(8)]
     assert "NaN" not in "".join(lines)
     metrics = read_metrics(run)
-    assert set(metrics) == {*jaxppo.Metrics._fields, "wall_time"}
+    absent = {"kl_coef", "kl_update", "gradient_steps", "line_search_success", "step_fraction", "extra"}
+    assert set(metrics) == {*jaxppo.Metrics._fields, "wall_time"} - absent
     assert metrics["wall_time"] == sorted(metrics["wall_time"])
 
 
@@ -102,6 +104,44 @@ def test_toml_file_preset_and_flags_are_layered(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("flags", "learner", "metrics"),
+    [
+        (["--objective", "adaptive-kl", "--kl-target", "0.02"], {"objective": "adaptive-kl"}, ["kl_coef", "kl_update"]),
+        (["--preset", "a2c", "--num-envs", "4"], {"objective": "policy-gradient", "num_epochs": 1}, []),
+        (["--learner", "trust-region", "--max-kl", "0.02"], {"learner": "trust-region"}, ["line_search_success"]),
+        (["--preset", "trpo"], {"learner": "trust-region"}, ["step_fraction"]),
+        (["--objective", "policy-gradient", "--preset", "none"], {"num_epochs": 1, "num_minibatches": 1}, []),
+    ],
+    ids=["adaptive-kl", "a2c", "trust-region", "trpo", "policy-gradient"],
+)
+def test_every_method_trains_and_is_read_again(flags, learner, metrics, tmp_path, capsys):
+    """Objective, learner and method are chosen by one flag; the manifest and the metrics say so; the policy loads."""
+    out = tmp_path / "run"
+    assert main(["train", *flags, "--total-timesteps", "1024", "--hidden", "8", "--out", str(out)]) == 0
+    settings = json.loads((out / "manifest.json").read_text())["config"]
+    assert {name: settings[name] for name in learner} == learner
+    rows = read_metrics(out)
+    for name in metrics:
+        assert np.all(np.isfinite(rows[name]))
+    assert ("clip_fraction" in rows) == (settings.get("objective") == "clip")
+    assert main(["evaluate", str(out), "--episodes", "2"]) == 0
+
+
+def test_a_toml_file_chooses_kinds_which_flags_override(tmp_path, capsys):
+    """The file's settings must go with what was chosen in the end."""
+    file = tmp_path / "my.toml"
+    file.write_text('objective = "fixed-kl"\nkl_coef = 0.3\ntotal_timesteps = 512\nhidden = [8]\n')
+    assert main(["train", "--config", str(file), "--out", str(tmp_path / "a")]) == 0
+    assert load(tmp_path / "a").config.learner.objective == jaxppo.FixedKL(kl_coef=0.3)
+    flags = ["--config", str(file), "--objective", "adaptive-kl", "--out", str(tmp_path / "b")]
+    assert main(["train", *flags]) == 0
+    assert load(tmp_path / "b").config.learner.objective == jaxppo.AdaptiveKL(kl_coef=0.3)
+    capsys.readouterr()
+    assert main(["train", "--config", str(file), "--objective", "clip", "--out", str(tmp_path / "c")]) == 2
+    assert "kl_coef=0.3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("flags", "words"),
     [
         (["--env", "CartPole-v2"], ["env=CartPole-v2", "CartPole-v1"]),
@@ -116,7 +156,15 @@ def test_toml_file_preset_and_flags_are_layered(tmp_path):
         (["--learning-rate", "nan"], ["learning_rate=nan", "finite"]),
         (["--activation", "sine"], ["activation=sine", "tanh"]),
         (["--env-params", "gravty", "3"], ["gravty", "gravity"]),
-        (["--preset", "maybe"], ["preset=maybe", "auto or none"]),
+        (["--preset", "maybe"], ["preset=maybe", "auto, none, clip", "trpo"]),
+        (["--objective", "clop"], ["objective=clop", "clip, adaptive-kl"]),
+        (["--learner", "adam"], ["learner=adam", "sgd, trust-region"]),
+        (["--kl-target", "0.1"], ["kl_target=0.1", "chosen with objective adaptive-kl"]),
+        (["--objective", "unclipped", "--clip-eps", "0.1"], ["clip_eps=0.1", "chosen with objective clip"]),
+        (["--learner", "trust-region", "--objective", "clip"], ["objective=clip", "chosen with learner sgd"]),
+        (["--learner", "trust-region", "--shared"], ["shared=True", "False"]),
+        (["--objective", "policy-gradient", "--num-epochs", "4"], ["num_epochs=4", "on-policy"]),
+        (["--dual-clip", "1"], ["dual_clip=1.0", "> 1"]),
         (["--log-interval", "0"], ["log_interval=0", ">= 1"]),
         (["--seed", "-1"], ["seed=-1", ">= 0"]),
         (["--config", "missing.toml"], ["config=missing.toml", "No such file"]),

@@ -16,7 +16,7 @@ import jaxppo
 from jaxppo import envs
 
 NAN = float("nan")
-CLASSES = (jaxppo.Config, jaxppo.SGD, jaxppo.Clip)
+CLASSES = (jaxppo.Config, jaxppo.SGD, jaxppo.TrustRegion, jaxppo.Clip, jaxppo.AdaptiveKL, jaxppo.FixedKL)
 CHILDREN = {"env_params", "learner", "objective"}
 NUMBERS = [
     (cls, f.name)
@@ -46,8 +46,9 @@ def ids(cases):
 
 def test_every_kind_of_field_is_covered():
     """The lists that the tests below run over hold what they should."""
-    assert {"gamma", "learning_rate", "clip_eps", "vf_clip_eps"} <= {name for _, name in NUMBERS}
-    assert {"num_envs", "num_steps", "total_timesteps", "num_epochs", "num_minibatches"} == {name for _, name in COUNTS}
+    assert {"gamma", "learning_rate", "clip_eps", "vf_clip_eps", "kl_target", "max_kl"} <= {name for _, name in NUMBERS}
+    counts = {"num_envs", "num_steps", "total_timesteps", "num_epochs", "num_minibatches"}
+    assert counts | {"cg_iters", "line_search_steps", "vf_epochs", "vf_minibatches"} == {name for _, name in COUNTS}
     assert {"normalize_obs", "anneal_lr", "normalize_advantage"} <= {name for _, name in FLAGS}
 
 
@@ -195,12 +196,14 @@ def test_bad_network_settings(field, bad):
     refuse(jaxppo.MLP, field, bad)
 
 
-def test_leaves_are_exactly_the_numbers():
+@pytest.mark.parametrize("objective", [None, jaxppo.Clip(), jaxppo.AdaptiveKL(), jaxppo.FixedKL(), jaxppo.Unclipped()])
+def test_leaves_are_exactly_the_numbers(objective):
     """The leaves are every numeric field of the config, its learner and its objective, and nothing else."""
-    paths = {
-        jax.tree_util.keystr(path).rsplit(".", 1)[1] for path, _ in jax.tree_util.tree_leaves_with_path(jaxppo.Config())
-    }
-    assert paths == {name for _, name in NUMBERS}
+    learner = jaxppo.SGD(objective=objective, dual_clip=3.0, kl_limit=0.1) if objective else jaxppo.TrustRegion()
+    leaves = jax.tree_util.tree_leaves_with_path(jaxppo.Config(learner=learner))
+    parts = (jaxppo.Config, type(learner), type(objective))
+    found = [jax.tree_util.keystr(path).rsplit(".", 1)[1] for path, _ in leaves]
+    assert sorted(found) == sorted(name for cls, name in NUMBERS if cls in parts)
 
 
 @pytest.mark.parametrize(
@@ -284,19 +287,44 @@ def constructed(draw, odd):
                 orthogonal=st.booleans(),
             )
         )
-        learner = jaxppo.SGD(
-            objective=jaxppo.Clip(**some(clip_eps=number)),
-            **some(
+        objective = draw(
+            st.sampled_from(
+                [
+                    jaxppo.Clip(**some(clip_eps=number, anneal_clip=st.booleans())),
+                    jaxppo.AdaptiveKL(**some(kl_target=number, kl_coef=number)),
+                    jaxppo.FixedKL(**some(kl_coef=number)),
+                    jaxppo.Unclipped(),
+                    jaxppo.PolicyGradient(),
+                ]
+            )
+        )
+        if draw(st.integers(0, 3)):
+            options = some(
                 learning_rate=number,
                 num_epochs=count,
                 num_minibatches=count,
                 ent_coef=number,
                 vf_clip_eps=number | st.none(),
+                dual_clip=st.just(3.0) | number | st.none(),
+                kl_limit=number | st.none(),
                 max_grad_norm=number,
                 normalize_advantage=st.booleans(),
                 adam_eps=number,
-            ),
-        )
+            )
+            learner = jaxppo.SGD(objective=objective, **options)
+        else:
+            options = some(
+                max_kl=number,
+                cg_iters=count,
+                cg_damping=number,
+                cg_tolerance=number,
+                line_search_steps=count,
+                line_search_factor=number,
+                vf_learning_rate=number,
+                vf_minibatches=count,
+                normalize_advantage=st.booleans(),
+            )
+            learner = jaxppo.TrustRegion(**options)
         return jaxppo.Config(
             network=network,
             learner=learner,
@@ -324,7 +352,7 @@ def test_what_constructs_can_be_traced(config):
         state = jax.eval_shape(jaxppo.init, config, jax.random.key(0))
         after, metrics = jax.eval_shape(jaxppo.update, config, state)
         assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
-        assert {leaf.shape for leaf in metrics} == {()}
+        assert {leaf.shape for leaf in jax.tree.leaves(metrics)} == {()}
 
 
 @settings(max_examples=10)

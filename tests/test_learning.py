@@ -48,6 +48,30 @@ def test_preset_reaches_its_level(env, steps, level):
     assert final_return(config) >= level
 
 
+@pytest.mark.parametrize("method", ["adaptive-kl", "fixed-kl", "unclipped", "trpo"])
+def test_every_surrogate_solves_cartpole(method):
+    """In 500,000 steps, each with its preset."""
+    config = jaxppo.preset("CartPole-v1", method)
+    assert config.total_timesteps == 500_000
+    assert final_return(config) >= 475
+
+
+@pytest.mark.parametrize("method", ["policy-gradient", "a2c", "reinforce"])
+def test_on_policy_methods_learn_cartpole(method):
+    """In 1,000,000 steps, since each sample is used once."""
+    config = jaxppo.preset("CartPole-v1", method)
+    assert config.total_timesteps == 1_000_000
+    assert final_return(config) >= 400
+
+
+@pytest.mark.parametrize("method", ["adaptive-kl", "fixed-kl", "trpo"])
+def test_penalties_and_trust_region_learn_pendulum(method):
+    """In 1,000,000 steps; without any restraint the policy is lost there."""
+    config = jaxppo.preset("Pendulum-v1", method)
+    assert config.total_timesteps == 1_000_000
+    assert final_return(config) >= -300
+
+
 def test_breakout_has_the_shape_asked_for():
     """64 environments of 128 steps, and a multi-layer perceptron over the pixels."""
     config = jaxppo.preset("Breakout-MinAtar")

@@ -12,6 +12,7 @@ from gymnax.environments.classic_control.cartpole import CartPole
 
 import jaxppo
 from jaxppo import envs, training
+from jaxppo.fields import hyperparameters, number
 
 SMALL = {"num_envs": 4, "num_steps": 16, "total_timesteps": 192, "network": jaxppo.MLP(hidden=(8,))}
 KEY = jax.random.key(0)
@@ -168,7 +169,7 @@ def test_state_types_are_strong_and_stay(env, normalize):
     assert jax.tree.map(kind, after) == jax.tree.map(kind, state)
     assert not any(leaf.weak_type for leaf in jax.tree.leaves((state, metrics)))
     integers = {"env_steps", "episodes"}
-    for name, leaf in metrics._asdict().items():
+    for name, leaf in metrics.named().items():
         assert (leaf.shape, leaf.dtype) == ((), jnp.int32 if name in integers else jnp.float32)
 
 
@@ -178,7 +179,7 @@ def test_metrics_take_one_number_per_update():
     for updates in (2, 200):
         config = jaxppo.Config(**{**SMALL, "total_timesteps": 64 * updates})
         result = jax.eval_shape(jaxppo.train, config, KEY)
-        assert {leaf.shape for leaf in result.metrics} == {(updates,)}
+        assert {leaf.shape for leaf in jax.tree.leaves(result.metrics)} == {(updates,)}
         sizes.append(jax.tree.map(lambda x: x.shape, result.state))
     assert sizes[0] == sizes[1]
 
@@ -309,3 +310,27 @@ def test_training_is_sane_over_a_short_run():
     running = jax.tree.map(np.asarray, jaxppo.train(config, KEY).state.loop.episode_length).sum()
     ended = np.nansum(metrics.episodes * np.nan_to_num(metrics.episode_length))
     np.testing.assert_allclose(ended + running, 64 * 20)
+
+
+@hyperparameters
+class Reinforced(jaxppo.Objective):
+    """A user's own objective: the unclipped surrogate with two metrics of its own."""
+
+    scale: float = number(default=1.0)
+
+    def loss(self, aux, new, old, action, advantage):
+        """The surrogate, a number and a value per sample."""
+        loss, _ = jaxppo.Unclipped().loss(aux, new, old, action, advantage)
+        return self.scale * loss, {"my_scale": jnp.asarray(self.scale), "my_advantage": advantage}
+
+
+def test_an_objective_of_ones_own():
+    """It trains as the built-in one does, is vmapped over its leaf, and its metrics are kept by name."""
+    own = jaxppo.Config(**SMALL, learner=jaxppo.SGD(objective=Reinforced(scale=jnp.array([1.0, 2.0]))))
+    metrics = jax.vmap(jaxppo.train, in_axes=(jaxppo.batch_axes(own), None))(own, KEY).metrics
+    builtin = jaxppo.train(jaxppo.Config(**SMALL, learner=jaxppo.SGD(objective=jaxppo.Unclipped())), KEY).metrics
+    np.testing.assert_allclose(metrics.policy_loss[0], builtin.policy_loss, atol=1e-5)
+    np.testing.assert_array_equal(metrics.extra["my_scale"][1], 2.0)
+    np.testing.assert_allclose(metrics.extra["my_advantage"], 0, atol=1e-6)
+    assert {"my_scale", "my_advantage", "kl"} <= set(metrics.named())
+    assert "kl_coef" not in metrics.named()
