@@ -69,7 +69,8 @@ METHODS: dict[str, dict[str, Any]] = {
 
 # What a method needs on an environment beyond both presets.
 BY_METHOD: dict[tuple[str, str], dict[str, Any]] = {
-    ("CartPole-v1", "policy-gradient"): {"total_timesteps": 1_000_000},
+    # Out of four settings tried over 15 seeds; with λ = 0.95 one seed in five is lost.
+    ("CartPole-v1", "policy-gradient"): {"total_timesteps": 1_000_000, "gae_lambda": 0.99},
     ("CartPole-v1", "a2c"): {"total_timesteps": 1_000_000},
     ("CartPole-v1", "reinforce"): {"total_timesteps": 1_000_000},
     ("Pendulum-v1", "trpo"): {"vf_minibatches": 16},

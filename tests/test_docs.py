@@ -1,0 +1,38 @@
+"""The code in the documentation runs."""
+
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import jaxppo
+
+ROOT = Path(__file__).parent.parent
+
+
+def blocks(name):
+    """The Python blocks of a Markdown file."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
+
+
+def test_an_objective_of_ones_own_as_documented():
+    """It trains, and its own metric is kept."""
+    names = {}
+    (code,) = blocks("docs/methods.md")
+    exec(code, names)
+    config = jaxppo.Config(total_timesteps=1024, learner=names["config"].learner)
+    metrics = jaxppo.train(config, jax.random.key(0)).metrics
+    assert np.all(metrics.extra["distance"] > 0)
+
+
+@pytest.mark.slow
+def test_the_readmes_example():
+    """The README's code, as it stands."""
+    names = {}
+    (code,) = blocks("README.md")
+    exec(code, names)
+    assert names["returns"].mean() >= 475
+    assert names["seeds"].metrics.episode_return.shape == (8, 976)
+    assert names["swept"].metrics.episode_return.shape == (3, 976)
