@@ -97,19 +97,21 @@ def _choose(distribution: Distribution, key: jax.Array | None, greedy: bool) -> 
 
 @partial(jax.jit, static_argnames="greedy")
 def _act(config: Config, policy: Policy, obs: jax.Array, key: jax.Array | None, greedy: bool) -> jax.Array:
-    env, env_params, network = build(config)
-    batch = obs.shape[0]
-    carry = network.initial_carry(batch)
-    _, distribution, _ = network.apply(policy.params, carry, _see(config, policy, obs), jnp.ones(batch, bool))
-    return env_action(_choose(distribution, key, greedy), env.action_space(env_params))
+    env, env_params, _ = build(config)
+    return env_action(_choose(_outputs(config, policy, obs)[0], key, greedy), env.action_space(env_params))
 
 
 @jax.jit
 def _value(config: Config, policy: Policy, obs: jax.Array) -> jax.Array:
+    return _outputs(config, policy, obs)[1]
+
+
+def _outputs(config: Config, policy: Policy, obs: jax.Array) -> tuple[Distribution, jax.Array]:
+    """Distribution and value [B] of observations that each begin an episode."""
     _, _, network = build(config)
     batch = obs.shape[0]
     carry = network.initial_carry(batch)
-    return network.apply(policy.params, carry, _see(config, policy, obs), jnp.ones(batch, bool))[2]
+    return network.apply(policy.params, carry, _see(config, policy, obs), jnp.ones(batch, bool))[1:]
 
 
 @partial(jax.jit, static_argnames=("num_episodes", "greedy"))

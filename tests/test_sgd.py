@@ -293,3 +293,25 @@ def test_the_policy_gradient_passes_once():
     with pytest.raises(jaxppo.ConfigError, match="num_epochs=4: must be 1 with PolicyGradient"):
         jaxppo.Config(learner=jaxppo.SGD(objective=jaxppo.PolicyGradient()))
     jaxppo.Config(learner=jaxppo.SGD(objective=jaxppo.PolicyGradient(), num_epochs=1))
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [jaxppo.Clip(anneal_clip=True), jaxppo.AdaptiveKL(), jaxppo.FixedKL(), jaxppo.Unclipped(), jaxppo.PolicyGradient()],
+    ids=lambda o: type(o).__name__,
+)
+@pytest.mark.parametrize("space", [Discrete(3), Box(-1.0, 1.0, (2,))], ids=["discrete", "box"])
+def test_options_go_with_every_objective(objective, space):
+    """Value clipping, dual clip and a KL limit, one agent per limit: only those who may go on keep moving."""
+    network, params, batch = problem(space, distance=0.0)
+    limits = jnp.array([1e-6, 1e9])
+    epochs = 4 if objective.reuses_data else 1
+
+    def one(limit):
+        options = {"num_epochs": epochs, "vf_clip_eps": 0.1, "dual_clip": 3.0, "kl_limit": limit}
+        return learn(jaxppo.SGD(objective=objective, learning_rate=0.01, **options), network, params, batch)
+
+    _, after, metrics = jax.vmap(one)(limits)
+    assert metrics["gradient_steps"].tolist() == [1, 4 * epochs]
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves((after, metrics)))
+    assert metrics["kl"][0] < metrics["kl"][1]

@@ -2,10 +2,32 @@
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 from jaxppo.distributions import Distribution
 
-__all__ = ["ratio_diagnostics"]
+__all__ = ["Scalars", "ratio_diagnostics"]
+
+
+class Scalars(struct.PyTreeNode):
+    """Named scalars side by side in one array, so that a loop stores them all in one operation.
+
+    Attributes:
+        values: float32 [..., K].
+        names: of the K scalars.
+    """
+
+    values: jax.Array
+    names: tuple[str, ...] = struct.field(pytree_node=False)
+
+    @classmethod
+    def of(cls, scalars: dict[str, jax.Array]) -> "Scalars":
+        """Pack scalars []."""
+        return cls(jnp.stack([jnp.asarray(value, jnp.float32) for value in scalars.values()]), tuple(scalars))
+
+    def named(self) -> dict[str, jax.Array]:
+        """Each by its name: [...]."""
+        return {name: self.values[..., i] for i, name in enumerate(self.names)}
 
 
 def ratio_diagnostics(

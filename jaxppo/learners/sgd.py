@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 from jaxppo.distributions import Distribution
 from jaxppo.fields import check, flag, hyperparameters, is_a, nested, number, whole
 from jaxppo.interop import default_promotion
-from jaxppo.learners.diagnostics import ratio_diagnostics
+from jaxppo.learners.diagnostics import Scalars, ratio_diagnostics
 from jaxppo.learners.minibatches import Samples, check_division, minibatch_rows, take, to_rows
 from jaxppo.networks import Network, NetworkSpec
 from jaxppo.objectives import AdaptiveKL, Clip, FixedKL, Objective, PolicyGradient, Unclipped
@@ -101,26 +101,29 @@ class SGD:
         def loss(vector: jax.Array, minibatch: Samples) -> tuple[jax.Array, dict[str, jax.Array]]:
             return self._loss(unravel(vector), network, objective, state.objective, minibatch)
 
-        def step(at: _Progress, minibatch: Samples) -> tuple[_Progress, dict[str, jax.Array]]:
+        def step(at: _Progress, minibatch: Samples) -> tuple[_Progress, Scalars]:
             (_, metrics), grad = jax.value_and_grad(loss, has_aux=True)(at.vector, minibatch)
             with default_promotion():
                 direction, opt_state = optimizer.update(grad, at.opt_state)
             after = _Progress(at.vector - learning_rate * direction, opt_state, at.going)
             metrics = {**metrics, "grad_norm": jnp.linalg.norm(grad)}
             if self.kl_limit is None:
-                return after, metrics
+                return after, Scalars.of(metrics)
             going = at.going & (metrics["kl"] <= self.kl_limit)
             after = jax.tree.map(lambda new, old: jnp.where(going, new, old), after, at)
-            return after._replace(going=going), {**metrics, "seen": at.going, "gradient_steps": going}
+            return after._replace(going=going), Scalars.of({**metrics, "seen": at.going, "gradient_steps": going})
 
-        def epoch(at: _Progress, rows: jax.Array) -> tuple[_Progress, dict[str, jax.Array]]:
+        def epoch(at: _Progress, rows: jax.Array) -> tuple[_Progress, Scalars]:
             # The batch is reordered once; minibatches are then plain slices, which fuse into what reads them.
-            return jax.lax.scan(step, at, take(samples, rows))
+            minibatches = take(samples, rows)
+            if self.normalize_advantage:
+                minibatches = minibatches._replace(advantage=_standardise(minibatches.advantage))
+            return jax.lax.scan(step, at, minibatches)
 
         rows = minibatch_rows(key, samples.value.shape[0], self.num_epochs, self.num_minibatches, shuffle=self.shuffle)
-        end, metrics = jax.lax.scan(epoch, _Progress(vector, state.opt_state, jnp.bool_(True)), rows)
+        end, scalars = jax.lax.scan(epoch, _Progress(vector, state.opt_state, jnp.bool_(True)), rows)
         params = unravel(end.vector)
-        metrics = {**_reduce(metrics), "learning_rate": learning_rate}
+        metrics = {**_reduce(scalars.named()), "learning_rate": learning_rate}
         aux = state.objective
         if jax.tree.leaves(aux):
             _, new, _ = network.apply(params, (), samples.obs, samples.reset)
@@ -135,10 +138,7 @@ class SGD:
         self, params: Any, network: Network, objective: Objective, aux: Any, batch: Samples
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         _, new, value = network.apply(params, (), batch.obs, batch.reset)
-        advantage = batch.advantage
-        if self.normalize_advantage:
-            advantage = (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + 1e-8)
-        policy_loss, metrics = self._policy_loss(objective, aux, new, batch, advantage)
+        policy_loss, metrics = self._policy_loss(objective, aux, new, batch)
         value_loss = self._value_loss(value, batch.value, batch.target)
         entropy = jnp.mean(new.entropy())
         loss = policy_loss - self.ent_coef * entropy + self.vf_coef * value_loss
@@ -152,9 +152,10 @@ class SGD:
         }
 
     def _policy_loss(
-        self, objective: Objective, aux: Any, new: Distribution, batch: Samples, advantage: jax.Array
+        self, objective: Objective, aux: Any, new: Distribution, batch: Samples
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The objective's loss; with `dual_clip` = c, r·Â counts as the constant c·Â where Â < 0 and r > c."""
+        advantage = batch.advantage
         if self.dual_clip is None:
             return objective.loss(aux, new, batch.old, batch.action, advantage)
         ratio = jnp.exp(jax.lax.stop_gradient(new.log_prob(batch.action) - batch.old.log_prob(batch.action)))
@@ -174,11 +175,21 @@ class SGD:
         return 0.5 * jnp.mean(error)
 
 
+def _standardise(advantage: jax.Array) -> jax.Array:
+    """Each minibatch of [num_minibatches, M] with mean 0 and standard deviation 1."""
+    mean, std = (f(advantage, axis=1, keepdims=True) for f in (jnp.mean, jnp.std))
+    return (advantage - mean) / (std + 1e-8)
+
+
 def _reduce(metrics: dict[str, jax.Array]) -> dict[str, jax.Array]:
     """Metrics of minibatches [num_epochs, num_minibatches], as scalars: of those seen before `kl_limit` was passed."""
     ratio_max = metrics.pop("ratio_max")
     if "seen" not in metrics:
         return {**jax.tree.map(jnp.mean, metrics), "ratio_max": jnp.max(ratio_max)}
-    seen, steps = metrics.pop("seen"), metrics.pop("gradient_steps")
+    seen, steps = metrics.pop("seen") > 0, metrics.pop("gradient_steps")
     means = {name: jnp.mean(values, where=seen) for name, values in metrics.items()}
-    return {**means, "ratio_max": jnp.max(jnp.where(seen, ratio_max, 0.0)), "gradient_steps": jnp.sum(steps)}
+    return {
+        **means,
+        "ratio_max": jnp.max(jnp.where(seen, ratio_max, 0.0)),
+        "gradient_steps": jnp.sum(steps).astype(jnp.int32),
+    }
