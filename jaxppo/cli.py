@@ -49,9 +49,10 @@ def _overview() -> argparse.ArgumentParser:
 def _train(argv: list[str]) -> int:
     """Train one agent, evaluate it, and leave a run directory."""
     from jaxppo.config import Config
-    from jaxppo.settings import KINDS
+    from jaxppo.settings import KINDS, from_settings
 
-    default, flags = _base(argv)
+    kinds, flags = _base(argv)
+    defaults = from_settings(kinds)
 
     @dataclass(frozen=True)
     class Train:
@@ -61,10 +62,10 @@ def _train(argv: list[str]) -> int:
         Those of the learner and the objective are shown for the ones chosen.
         """
 
-        settings: Config = default
-        learner: Literal[tuple(KINDS["learner"])] = "sgd"  # type: ignore[valid-type]
+        settings: Config = defaults
+        learner: Literal[tuple(KINDS["learner"])] = kinds.get("learner", "sgd")  # type: ignore[valid-type]
         """How the parameters move."""
-        objective: Literal[tuple(KINDS["objective"])] = "clip"  # type: ignore[valid-type]
+        objective: Literal[tuple(KINDS["objective"])] = kinds.get("objective", "clip")  # type: ignore[valid-type]
         """What SGD maximises."""
         seed: int = 0
         """Seed of everything random."""
@@ -243,11 +244,10 @@ def _parse(cls: type[T], argv: list[str], prog: str) -> T:
         raise
 
 
-def _base(argv: list[str]) -> tuple[Any, list[str]]:
-    """What flags are parsed on top of: a config of the kinds chosen, and the flags for a TOML file and the preset."""
-    from jaxppo.config import Config
+def _base(argv: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """What flags are parsed on top of: the kinds chosen, and the flags for a TOML file and the preset."""
     from jaxppo.presets import preset_settings
-    from jaxppo.settings import KINDS, check_names, from_settings, kinds_of, owned, read_toml, to_flags
+    from jaxppo.settings import KINDS, check_names, kinds_of, owned, read_toml, to_flags
 
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for name in ("env", "learner", "objective"):
@@ -257,15 +257,17 @@ def _base(argv: list[str]) -> tuple[Any, list[str]]:
     try:
         typed = vars(first.parse_known_args(argv)[0])
     except argparse.ArgumentError:
-        return Config(), []  # a flag without its value, which the real parser will tell of
+        return {}, []  # a flag without its value, which the real parser will tell of
     file, method = typed.pop("config"), typed.pop("preset")
     settings = {**(read_toml(file, kinds_of(typed)) if file else {}), **typed}
     settings = preset_settings(settings.get("env", "CartPole-v1"), method, settings)
-    for flag, value in zip(argv, [*argv[1:], ""], strict=True):
-        name = flag.removeprefix("--").replace("-", "_")
+    for flag, following in zip(argv, [*argv[1:], ""], strict=True):
+        written, given, value = flag.partition("=")
+        value = value if given else following
+        name = written.removeprefix("--").removeprefix("no-").replace("-", "_")
         if flag.startswith("--") and any(name in owned(kind) for kinds in KINDS.values() for kind in kinds.values()):
             check_names({**kinds_of(settings), name: value})  # a flag of a kind that was not chosen
-    return from_settings(kinds_of(settings)), to_flags(settings)
+    return kinds_of(settings), to_flags(settings)
 
 
 def _brief(settings: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxppo import envs
-from jaxppo.fields import check, flag, hyperparameters, is_a, is_real, nested, number, plain, whole
+from jaxppo.fields import check, flag, hyperparameters, is_a, is_pytree, is_real, nested, number, plain, whole
 from jaxppo.learners import SGD, Learner, TrustRegion
 from jaxppo.networks import MLP, NetworkSpec
 
@@ -98,8 +98,8 @@ class Config:
     """The actor-critic network."""
     learner: SGD | TrustRegion | Learner = nested(
         default_factory=SGD,
-        ok=lambda v: is_a(v, "init", "update", "check"),
-        allowed="a learner such as jaxppo.SGD()",
+        ok=lambda v: is_a(v, "init", "update", "check") and is_pytree(v),
+        allowed="a learner such as jaxppo.SGD(), registered as a pytree",
     )
     """How the parameters move."""
 
@@ -138,12 +138,24 @@ def batch_axes(config: Config) -> Config:
 
 
 def canonical(config: Config) -> Config:
-    """The same config with every numeric leaf a strongly typed array, so that equal shapes never compile twice."""
+    """The same config with every numeric leaf a strongly typed scalar, so that equal shapes never compile twice.
+
+    Raises:
+        ConfigError: a leaf with an axis that no `jax.vmap` has taken away.
+    """
 
     def strong(leaf: Any) -> jax.Array:
         dtype = jnp.result_type(leaf)
         return jnp.asarray(leaf, jnp.float32 if jnp.issubdtype(dtype, jnp.floating) else dtype)
 
-    hyper = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), config)
+    def scalar(path: Any, leaf: Any) -> Any:
+        if path[0] == jax.tree_util.GetAttrKey("env_params"):
+            return leaf
+        name = jax.tree_util.keystr(path, simple=True, separator=".").rsplit(".", 1)[-1]
+        one = "one number here; to train an agent for each, jax.vmap over jaxppo.batch_axes(config)"
+        check(np.ndim(leaf) == 0, name, f"array of shape {np.shape(leaf)}", one)
+        return jnp.asarray(leaf, jnp.float32)
+
+    hyper = jax.tree_util.tree_map_with_path(scalar, config)
     object.__setattr__(hyper, "env_params", jax.tree.map(strong, config.env_params))
     return hyper

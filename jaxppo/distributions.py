@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-__all__ = ["Categorical", "Distribution", "Gaussian"]
+__all__ = ["Categorical", "Distribution", "Gaussian", "log_ratio"]
+
+MAX_LOG_RATIO = 30.0  # e³⁰ ≈ 10¹³, whose square float32 still holds
 
 
 class Distribution(struct.PyTreeNode):
@@ -113,3 +115,8 @@ class Gaussian(Distribution):
         x = self.log_std - other.log_std
         distance = (self.mean - other.mean) * jnp.exp(-other.log_std)
         return 0.5 * jnp.sum(jnp.expm1(2 * x) - 2 * x + distance**2, axis=-1)
+
+
+def log_ratio(new: Distribution, old: Distribution, action: jax.Array) -> jax.Array:
+    """Log r = log π(a|s) − log π_old(a|s): [B], at most 30 so that r and r² are finite, and constant beyond."""
+    return jnp.minimum(new.log_prob(action) - old.log_prob(action), MAX_LOG_RATIO)

@@ -23,6 +23,7 @@ __all__ = [
     "flag",
     "hyperparameters",
     "is_a",
+    "is_pytree",
     "is_real",
     "nested",
     "number",
@@ -127,6 +128,11 @@ def is_real(value: Any) -> bool:
 def is_a(value: Any, *methods: str) -> bool:
     """Whether `value` is an object, not a class, that has these methods."""
     return not isinstance(value, type) and all(callable(getattr(value, method, None)) for method in methods)
+
+
+def is_pytree(value: Any) -> bool:
+    """Whether `value` is a registered node, not a leaf."""
+    return not jax.tree_util.all_leaves([value])
 
 
 def check(condition: bool, field: str, value: Any, allowed: str) -> None:

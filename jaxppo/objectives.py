@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from jaxppo.distributions import Distribution
+from jaxppo.distributions import Distribution, log_ratio
 from jaxppo.fields import flag, hyperparameters, number
 
 __all__ = ["AdaptiveKL", "Clip", "FixedKL", "Objective", "PolicyGradient", "Unclipped"]
@@ -20,11 +20,12 @@ Loss = tuple[jax.Array, dict[str, jax.Array]]
 class Objective:
     """A surrogate. Subclasses must have `loss`; the rest is for those with a schedule or a state of their own.
 
-    M is the number of samples in a minibatch.
+    They must be pytrees of their numbers, which `jaxppo.fields.hyperparameters` makes of a class. M is the number of
+    samples in a minibatch.
     """
 
     reuses_data: ClassVar[bool] = True
-    """Whether a batch may be passed over more than once."""
+    """Whether more than one step may be taken on a batch."""
 
     def loss(self, aux: Any, new: Distribution, old: Distribution, action: jax.Array, advantage: jax.Array) -> Loss:
         """The negated surrogate [], and metrics of its own: per sample [M], or one number for all [].
@@ -48,7 +49,7 @@ class Objective:
         return aux
 
     def scheduled(self, progress: jax.Array) -> "Objective":
-        """The objective as it is when `progress` in [0, 1) of training is done."""
+        """The objective as it is when `progress` in [0, 1] of training is done."""
         del progress
         return self
 
@@ -68,7 +69,7 @@ class Clip(Objective):
     def loss(self, aux: Any, new: Distribution, old: Distribution, action: jax.Array, advantage: jax.Array) -> Loss:
         """The negated surrogate, and per sample whether the ratio is outside the clip range."""
         del aux
-        ratio = _ratio(new, old, action)
+        ratio = jnp.exp(log_ratio(new, old, action))
         clipped = jax.lax.stop_gradient(jnp.clip(ratio, 1 - self.clip_eps, 1 + self.clip_eps))
         # The minimum, written as a choice: its gradient is simpler, and where the constant is chosen it is exactly 0.
         surrogate = jnp.where(clipped * advantage < ratio * advantage, clipped * advantage, ratio * advantage)
@@ -128,15 +129,15 @@ class Unclipped(Objective):
     def loss(self, aux: Any, new: Distribution, old: Distribution, action: jax.Array, advantage: jax.Array) -> Loss:
         """The negated surrogate."""
         del aux
-        return -jnp.mean(_ratio(new, old, action) * advantage), {}
+        return -jnp.mean(jnp.exp(log_ratio(new, old, action)) * advantage), {}
 
 
 @hyperparameters
 class PolicyGradient(Objective):
     """The policy gradient E[log π(a|s)·Â], on-policy (Williams 1992; Sutton et al. 2000).
 
-    With one epoch and one minibatch it is A2C. It does not correct for samples of an older policy, so `SGD` passes over
-    each batch once.
+    It does not correct for samples of an older policy, so `SGD` must take one step on each batch: one epoch of one
+    minibatch, which is A2C.
     """
 
     reuses_data: ClassVar[bool] = False
@@ -147,10 +148,6 @@ class PolicyGradient(Objective):
         return -jnp.mean(new.log_prob(action) * advantage), {}
 
 
-def _ratio(new: Distribution, old: Distribution, action: jax.Array) -> jax.Array:
-    return jnp.exp(new.log_prob(action) - old.log_prob(action))
-
-
 def _penalised(beta: jax.Array, new: Distribution, old: Distribution, action: jax.Array, advantage: jax.Array) -> Loss:
-    surrogate = _ratio(new, old, action) * advantage - beta * old.kl(new)
+    surrogate = jnp.exp(log_ratio(new, old, action)) * advantage - beta * old.kl(new)
     return -jnp.mean(surrogate), {"kl_coef": beta}

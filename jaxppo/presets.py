@@ -60,9 +60,10 @@ METHODS: dict[str, dict[str, Any]] = {
     "unclipped": {"objective": "unclipped"},
     # Five settings tried for the three on CartPole, over 5 seeds; 3e-3 is faster but less steady.
     "policy-gradient": {"objective": "policy-gradient", **ONCE, "learning_rate": 1e-3},
-    # OpenAI baselines' segments of 5 steps in 16 environments; Adam in place of RMSProp (Mnih et al. 2016).
+    # Segments of 5 steps in 16 environments as in OpenAI baselines; with Adam, GAE and normalised advantages in place
+    # of RMSProp and n-step returns (Mnih et al. 2016).
     "a2c": {"objective": "policy-gradient", **ONCE, "num_envs": 16, "num_steps": 5, "learning_rate": 1e-3},
-    # Monte Carlo returns with a learned baseline (Williams 1992).
+    # λ = 1: Monte Carlo returns with a learned baseline (Williams 1992), which stands in beyond the end of a segment.
     "reinforce": {"objective": "policy-gradient", **ONCE, "gae_lambda": 1.0, "learning_rate": 1e-3},
     "trpo": {"learner": "trust-region"},
 }
@@ -96,13 +97,25 @@ def preset_settings(env: str, method: str, settings: Mapping[str, Any]) -> dict[
     if method == "auto":
         trust_region = settings.get("learner") == "trust-region"
         method = "trpo" if trust_region else settings.get("objective", next(iter(KINDS["objective"])))
-    known = {**PRESETS.get(env, {}), **METHODS[method], **BY_METHOD.get((env, method), {})}
+    else:
+        kinds = {"learner": "sgd", "objective": "clip", **METHODS[method]}
+        for name in {"learner", "objective"} & settings.keys():
+            check(
+                settings[name] == kinds[name], name, settings[name], f"{kinds[name]} or left out with preset {method}"
+            )
+    known = {
+        **PRESETS.get(env, {}),
+        **METHODS[method],
+        **BY_METHOD.get((env, method), {}),
+    }
     names = applicable({**kinds_of(known), **kinds_of(settings)})
     return {**{name: value for name, value in known.items() if name in names}, **settings}
 
 
 def preset(env: str, method: str = "auto", **settings: Any) -> Config:
     """The config for `env` with its preset for `method`, or the defaults if it has none, and then `settings`.
+
+    Settings are flat: `learner` and `objective` are names of kinds, as on the command line.
 
     Example:
         >>> config = jaxppo.preset("Pendulum-v1", total_timesteps=200_000, clip_eps=0.1)

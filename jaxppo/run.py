@@ -31,7 +31,7 @@ class Outcome(NamedTuple):
     """How a run ended.
 
     Attributes:
-        status: "finished", "interrupted" by a signal, or "diverged" where the gradient was not finite.
+        status: "finished", "interrupted" by a signal, or "diverged" where the gradient or a parameter was not finite.
         num_updates: updates done.
         compile_seconds: time to compile.
         train_seconds: time to train, compilation apart.
@@ -72,13 +72,15 @@ def train_run(
             metrics = jax.device_get(buffer)
             seconds = time.perf_counter() - began
             rows = _rows(metrics, chunk, train_seconds, seconds)
-            results.append_metrics(path, [row for i, row in enumerate(rows, done + 1) if i % log_interval == 0])
+            results.append_metrics(
+                path, [row for i, row in enumerate(rows, done + 1) if i % log_interval == 0 or i == config.num_updates]
+            )
             done, train_seconds = done + chunk, train_seconds + seconds
             progress.advance(rows, chunk * config.batch_size / seconds)
             chunk = max(1, round(chunk * CHUNK_SECONDS / seconds))
             if interrupted:
                 status = "interrupted"
-            if not all(np.isfinite(row["grad_norm"]) for row in rows):
+            if not all(np.isfinite(row["grad_norm"]) for row in rows) or not _finite(state):
                 status = "diverged"
     progress.close()
     returns = None
@@ -101,6 +103,11 @@ def _chunk(config: Config, state: TrainState, num_updates: jax.Array) -> tuple[T
         return state, jax.tree.map(lambda old, new: old.at[i].set(new), carry[1], metrics)
 
     return jax.lax.fori_loop(0, num_updates, body, (state, buffer))
+
+
+def _finite(state: TrainState) -> bool:
+    """Whether every parameter is a finite number."""
+    return all(bool(np.all(np.isfinite(leaf))) for leaf in jax.tree.leaves(jax.device_get(state.policy.params)))
 
 
 def _rows(metrics: Metrics, count: int, since: float, seconds: float) -> list[dict[str, Any]]:

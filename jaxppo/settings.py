@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxppo.config import Config
-from jaxppo.fields import ConfigError, suggest
+from jaxppo.fields import ConfigError, check, suggest
 from jaxppo.learners import SGD, TrustRegion
 from jaxppo.networks import MLP
 from jaxppo.objectives import AdaptiveKL, Clip, FixedKL, PolicyGradient, Unclipped
@@ -46,6 +46,10 @@ KINDS: dict[str, dict[str, type]] = {
 
 # What choosing a kind means for other settings that are not given.
 IMPLIED: dict[str, dict[str, Any]] = {"policy-gradient": {"num_epochs": 1, "num_minibatches": 1}}
+
+
+# Of a run, not of its config.
+FLAGS_ONLY = {"seed", "out", "overwrite", "preset", "log_interval", "quiet"}
 
 
 def to_settings(config: Config) -> dict[str, Any]:
@@ -107,7 +111,10 @@ def read_toml(path: Path, kinds: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError("config", path, f"a readable TOML file; {error}") from error
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
     try:
+        for name in FLAGS_ONLY & settings.keys():
+            raise ConfigError(name, settings[name], f"a flag of the command line, --{name.replace('_', '-')}")
         check_names({**settings, **kinds})
+        check(isinstance(settings.get("env", ""), str), "env", settings.get("env"), "the name of an environment")
         for field in _walk(Config, {**settings, **kinds}):
             if field.name in settings and field.name not in KINDS and not field.metadata["ok"](settings[field.name]):
                 raise ConfigError(field.name, settings[field.name], field.metadata["allowed"])
@@ -137,7 +144,7 @@ def to_flags(settings: Mapping[str, Any]) -> list[str]:
 def _kind(name: str, settings: Mapping[str, Any]) -> type:
     kinds = KINDS[name]
     kind = settings.get(name, next(iter(kinds)))
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise ConfigError(name, kind, f"one of {', '.join(kinds)}")
     return kinds[kind]
 

@@ -43,6 +43,8 @@ def init(config: Config, key: jax.Array) -> TrainState:
 def update(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
     """One rollout of `num_steps` in each environment, advantages, and one learning phase.
 
+    Past `config.num_updates` updates, annealed numbers stay where they ended, at 0.
+
     Returns:
         The next state, and this update's `Metrics`, each a scalar.
     """
@@ -119,7 +121,7 @@ def update_step(config: Config, state: TrainState) -> tuple[TrainState, Metrics]
         advantage=advantage,
         target=advantage + trajectory.value,
     )
-    progress = state.num_updates / config.num_updates
+    progress = jnp.minimum(state.num_updates / config.num_updates, 1.0)
     learner, params, metrics = config.learner.update(network, state.learner, params, batch, key_learn, progress)
     state = TrainState(Policy(params, obs_moments), reward_moments, learner, loop, key, state.num_updates + 1)
     return state, Metrics(

@@ -50,9 +50,22 @@ def test_metrics_have_a_line_per_update_and_no_nan(run):
 
 
 def test_log_interval_keeps_every_kth_update(tmp_path):
-    """Eight updates at an interval of three: the third and the sixth."""
+    """Eight updates at an interval of three: the third, the sixth and the last."""
     assert main(["train", *SMALL, "--out", str(tmp_path / "run"), "--log-interval", "3"]) == 0
-    assert read_metrics(tmp_path / "run")["env_steps"] == [768, 1536]
+    assert read_metrics(tmp_path / "run")["env_steps"] == [768, 1536, 2048]
+
+
+def test_the_last_update_is_always_logged(tmp_path):
+    """Also where the interval is longer than the run."""
+    assert main(["train", *SMALL, "--log-interval", "100", "--out", str(tmp_path / "run")]) == 0
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_value_fit_that_diverges_is_noticed(tmp_path, capsys):
+    """Even in the last update, after which no gradient is taken."""
+    flags = ["--preset", "trpo", "--vf-learning-rate", "1e38", "--total-timesteps", "512", "--hidden", "8"]
+    assert main(["train", *flags, "--out", str(tmp_path / "run")]) == 1
+    assert not (tmp_path / "run" / "policy.msgpack").exists()
 
 
 def test_the_same_seed_gives_the_same_run(run, tmp_path):
@@ -164,6 +177,10 @@ def test_a_toml_file_chooses_kinds_which_flags_override(tmp_path, capsys):
         (["--learner", "trust-region", "--objective", "clip"], ["objective=clip", "chosen with learner sgd"]),
         (["--learner", "trust-region", "--shared"], ["shared=True", "False"]),
         (["--objective", "policy-gradient", "--num-epochs", "4"], ["num_epochs=4", "on-policy"]),
+        (["--learner", "trust-region", "--learning-rate=1e-3"], ["learning_rate=1e-3", "chosen with learner sgd"]),
+        (["--learner", "trust-region", "--no-anneal-lr"], ["anneal_lr", "chosen with learner sgd"]),
+        (["--preset", "adaptive-kl", "--objective", "clip"], ["objective=clip", "adaptive-kl or left out"]),
+        (["--preset", "a2c", "--learner", "trust-region"], ["learner=trust-region", "sgd or left out"]),
         (["--dual-clip", "1"], ["dual_clip=1.0", "> 1"]),
         (["--log-interval", "0"], ["log_interval=0", ">= 1"]),
         (["--seed", "-1"], ["seed=-1", ">= 0"]),
@@ -189,6 +206,9 @@ def test_bad_input_is_refused_in_one_line(flags, words, tmp_path, monkeypatch, c
         ('num_envs = "many"', ["num_envs=many", "whole number"]),
         ("gamma = ", ["my.toml", "Invalid value"]),
         ('objective = "clop"', ["objective=clop", "clip"]),
+        ("[objective]\nkl_target = 0.01", ["objective=", "one of clip, adaptive-kl"]),
+        ("env = {a = 1}", ["env=", "name of an environment"]),
+        ("seed = 3", ["seed=3", "--seed"]),
     ],
 )
 def test_bad_toml_is_refused_with_its_name(text, words, tmp_path, capsys):

@@ -184,6 +184,11 @@ def test_not_an_objective(bad):
     refuse(jaxppo.SGD, "objective", bad, "jaxppo.Clip()")
 
 
+def test_an_objective_that_is_no_pytree():
+    """A plain subclass has no numbers that could be traced."""
+    refuse(jaxppo.SGD, "objective", type("Plain", (jaxppo.Objective,), {})(), "registered as a pytree")
+
+
 @pytest.mark.parametrize("bad", [(0,), (-1,), (1.0,), [64], 64, ("64",), (True,), None])
 def test_bad_hidden_widths(bad):
     """Hidden widths are a tuple of positive whole numbers."""

@@ -292,7 +292,38 @@ def test_the_policy_gradient_passes_once():
     """More epochs with an on-policy objective are refused when the config is made."""
     with pytest.raises(jaxppo.ConfigError, match="num_epochs=4: must be 1 with PolicyGradient"):
         jaxppo.Config(learner=jaxppo.SGD(objective=jaxppo.PolicyGradient()))
-    jaxppo.Config(learner=jaxppo.SGD(objective=jaxppo.PolicyGradient(), num_epochs=1))
+    with pytest.raises(jaxppo.ConfigError, match="num_minibatches=4: must be 1 with PolicyGradient"):
+        jaxppo.Config(learner=jaxppo.SGD(objective=jaxppo.PolicyGradient(), num_epochs=1))
+    jaxppo.Config(learner=jaxppo.SGD(objective=jaxppo.PolicyGradient(), num_epochs=1, num_minibatches=1))
+
+
+@pytest.mark.parametrize("objective", [jaxppo.Clip(), jaxppo.Unclipped(), jaxppo.AdaptiveKL()], ids=str)
+@pytest.mark.parametrize("dual_clip", [None, 3.0])
+def test_ratios_that_overflow_stay_finite(objective, dual_clip):
+    """Where log r is 200, losses, gradients and diagnostics are finite; with dual clip there is no gradient."""
+    network, params, batch = problem()
+    old = jnp.where(jax.nn.one_hot(rows(batch.action), 3) > 0, -200.0, jnp.log(0.5))
+    batch = batch._replace(old=Categorical(old.reshape(*batch.value.shape, 3)), advantage=-jnp.ones_like(batch.value))
+    options = {"objective": objective, "dual_clip": dual_clip, "normalize_advantage": False, "ent_coef": 0.0}
+    _, after, metrics = learn(one_step(**options), network, params, batch)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves((after, metrics)))
+    if dual_clip and not isinstance(objective, jaxppo.AdaptiveKL):
+        np.testing.assert_allclose(metrics["policy_loss"], dual_clip, rtol=1e-6)
+        np.testing.assert_array_equal(after["policy"]["kernel"], params["policy"]["kernel"])
+
+
+@pytest.mark.parametrize("name", ["kl", "episode_return", "extra", "_seen"])
+def test_metrics_of_an_objective_have_names_of_their_own(name):
+    """One that is taken is refused by name when the loss is traced."""
+
+    class Named(jaxppo.Objective):
+        def loss(self, aux, new, old, action, advantage):
+            return jnp.mean(advantage), {name: advantage}
+
+    jax.tree_util.register_static(Named)
+    network, params, batch = problem()
+    with pytest.raises(jaxppo.ConfigError, match=f"objective=Named: .*'{name}'"):
+        learn(one_step(objective=Named()), network, params, batch)
 
 
 @pytest.mark.parametrize(
@@ -308,10 +339,11 @@ def test_options_go_with_every_objective(objective, space):
     epochs = 4 if objective.reuses_data else 1
 
     def one(limit):
-        options = {"num_epochs": epochs, "vf_clip_eps": 0.1, "dual_clip": 3.0, "kl_limit": limit}
+        options = {"num_epochs": epochs, "num_minibatches": epochs, "vf_clip_eps": 0.1, "dual_clip": 3.0}
+        options["kl_limit"] = limit
         return learn(jaxppo.SGD(objective=objective, learning_rate=0.01, **options), network, params, batch)
 
     _, after, metrics = jax.vmap(one)(limits)
-    assert metrics["gradient_steps"].tolist() == [1, 4 * epochs]
+    assert metrics["gradient_steps"].tolist() == [1, epochs**2]
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves((after, metrics)))
-    assert metrics["kl"][0] < metrics["kl"][1]
+    assert epochs == 1 or metrics["kl"][0] < metrics["kl"][1]

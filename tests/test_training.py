@@ -334,3 +334,25 @@ def test_an_objective_of_ones_own():
     np.testing.assert_allclose(metrics.extra["my_advantage"], 0, atol=1e-6)
     assert {"my_scale", "my_advantage", "kl"} <= set(metrics.named())
     assert "kl_coef" not in metrics.named()
+
+
+def test_annealing_ends_where_training_does():
+    """Updates past the last have a learning rate and a clip range of 0, not below, and move nothing."""
+    learner = jaxppo.SGD(objective=jaxppo.Clip(anneal_clip=True), learning_rate=1e-2)
+    config = jaxppo.Config(**{**SMALL, "total_timesteps": 64 * 2}, learner=learner)
+    state = jaxppo.init(config, KEY)
+    rates = []
+    for _ in range(4):
+        before = state.policy.params
+        state, metrics = jaxppo.update(config, state)
+        rates.append(float(metrics.learning_rate))
+    np.testing.assert_allclose(rates, [1e-2, 5e-3, 0, 0], rtol=1e-6)
+    jax.tree.map(np.testing.assert_array_equal, state.policy.params, before)
+
+
+@pytest.mark.parametrize("f", [jaxppo.init, jaxppo.train])
+def test_stacked_numbers_without_vmap_are_refused(f):
+    """An axis that no vmap takes away would broadcast into nonsense."""
+    config = jaxppo.Config(**SMALL, gamma=jnp.array([0.9, 0.99]))
+    with pytest.raises(jaxppo.ConfigError, match=r"gamma=array of shape \(2,\): must be one number .*batch_axes"):
+        f(config, KEY)

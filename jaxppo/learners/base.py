@@ -24,9 +24,10 @@ class Learner(Protocol):
     def update(
         self, network: Network, state: Any, params: Any, batch: Batch, key: jax.Array, progress: jax.Array
     ) -> tuple[Any, Any, dict[str, jax.Array]]:
-        """One learning phase. `progress` in [0, 1) says how much of training is done. Consumes `key`.
+        """One learning phase. `progress` in [0, 1] says how much of training is done. Consumes `key`.
 
         Returns:
-            `(state, params, metrics)`, the metrics being scalars. Those of `jaxppo.types.Metrics` go by its names.
+            `(state, params, metrics)`, the metrics being scalars. Those from `policy_loss` to `learning_rate` in
+            `jaxppo.types.Metrics` are required; names that it does not have end in its `extra`.
         """
         ...

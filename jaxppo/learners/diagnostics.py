@@ -2,32 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
-from jaxppo.distributions import Distribution
+from jaxppo.distributions import Distribution, log_ratio
 
-__all__ = ["Scalars", "ratio_diagnostics"]
-
-
-class Scalars(struct.PyTreeNode):
-    """Named scalars side by side in one array, so that a loop stores them all in one operation.
-
-    Attributes:
-        values: float32 [..., K].
-        names: of the K scalars.
-    """
-
-    values: jax.Array
-    names: tuple[str, ...] = struct.field(pytree_node=False)
-
-    @classmethod
-    def of(cls, scalars: dict[str, jax.Array]) -> "Scalars":
-        """Pack scalars []."""
-        return cls(jnp.stack([jnp.asarray(value, jnp.float32) for value in scalars.values()]), tuple(scalars))
-
-    def named(self) -> dict[str, jax.Array]:
-        """Each by its name: [...]."""
-        return {name: self.values[..., i] for i, name in enumerate(self.names)}
+__all__ = ["ratio_diagnostics"]
 
 
 def ratio_diagnostics(
@@ -38,15 +16,15 @@ def ratio_diagnostics(
     Var[f·r] − Var[f] grows with the distance of the policies; the effective sample size says how much of the data is
     left (Kong 1992). Means of `per_sample` metrics [M] come along.
     """
-    log_ratio = jax.lax.stop_gradient(new.log_prob(action) - old.log_prob(action))
-    ratio = jnp.exp(log_ratio)
+    log_r = jax.lax.stop_gradient(log_ratio(new, old, action))
+    ratio = jnp.exp(log_r)
     samples = {
-        "approx_kl": jnp.expm1(log_ratio) - log_ratio,
+        "approx_kl": jnp.expm1(log_r) - log_r,
         "kl": jax.lax.stop_gradient(old.kl(new)),
         "kl_reverse": jax.lax.stop_gradient(new.kl(old)),
         "ratio_mean": ratio,
         "squared_ratio": ratio**2,
-        **(per_sample or {}),
+        **{name: values.astype(jnp.float32) for name, values in (per_sample or {}).items()},
     }
     # One reduction for all of them: on small minibatches the count of operations is what costs.
     means = dict(zip(samples, jnp.mean(jnp.stack(list(samples.values())), axis=1), strict=True))

@@ -7,16 +7,20 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from jaxppo.distributions import Distribution
-from jaxppo.fields import check, flag, hyperparameters, is_a, nested, number, whole
+from jaxppo.distributions import Distribution, log_ratio
+from jaxppo.fields import check, flag, hyperparameters, is_a, is_pytree, nested, number, whole
 from jaxppo.interop import default_promotion
-from jaxppo.learners.diagnostics import Scalars, ratio_diagnostics
+from jaxppo.learners.diagnostics import ratio_diagnostics
 from jaxppo.learners.minibatches import Samples, check_division, minibatch_rows, take, to_rows
 from jaxppo.networks import Network, NetworkSpec
 from jaxppo.objectives import AdaptiveKL, Clip, FixedKL, Objective, PolicyGradient, Unclipped
-from jaxppo.types import Batch
+from jaxppo.types import Batch, Metrics
 
 __all__ = ["SGD", "SGDState"]
+
+
+OBJECTIVE_METRICS = ("clip_fraction", "kl_coef")
+TAKEN = {*Metrics._fields, "squared_ratio", "_seen"}
 
 
 class SGDState(NamedTuple):
@@ -40,8 +44,8 @@ class SGD:
 
     objective: Clip | AdaptiveKL | FixedKL | Unclipped | PolicyGradient | Objective = nested(
         default_factory=Clip,
-        ok=lambda v: is_a(v, "init", "loss", "adapt", "scheduled"),
-        allowed="an objective such as jaxppo.Clip()",
+        ok=lambda v: is_a(v, "init", "loss", "adapt", "scheduled") and is_pytree(v),
+        allowed="an objective such as jaxppo.Clip(), registered as a pytree",
     )
     """What is maximised."""
     learning_rate: float = number(default=2.5e-4, low=0)
@@ -80,8 +84,10 @@ class SGD:
         check(
             not self.normalize_advantage or size > self.num_minibatches, "num_minibatches", self.num_minibatches, larger
         )
-        once = f"1 with {type(self.objective).__name__}, which is on-policy (Unclipped corrects for reuse)"
-        check(self.num_epochs == 1 or getattr(self.objective, "reuses_data", True), "num_epochs", self.num_epochs, once)
+        if not getattr(self.objective, "reuses_data", True):
+            once = f"1 with {type(self.objective).__name__}, which is on-policy (Unclipped corrects for older data)"
+            check(self.num_epochs == 1, "num_epochs", self.num_epochs, once)
+            check(self.num_minibatches == 1, "num_minibatches", self.num_minibatches, once)
 
     def init(self, params: Any) -> SGDState:
         """Zero moments for `params`."""
@@ -101,19 +107,19 @@ class SGD:
         def loss(vector: jax.Array, minibatch: Samples) -> tuple[jax.Array, dict[str, jax.Array]]:
             return self._loss(unravel(vector), network, objective, state.objective, minibatch)
 
-        def step(at: _Progress, minibatch: Samples) -> tuple[_Progress, Scalars]:
+        def step(at: _Progress, minibatch: Samples) -> tuple[_Progress, dict[str, jax.Array]]:
             (_, metrics), grad = jax.value_and_grad(loss, has_aux=True)(at.vector, minibatch)
             with default_promotion():
                 direction, opt_state = optimizer.update(grad, at.opt_state)
             after = _Progress(at.vector - learning_rate * direction, opt_state, at.going)
             metrics = {**metrics, "grad_norm": jnp.linalg.norm(grad)}
             if self.kl_limit is None:
-                return after, Scalars.of(metrics)
+                return after, metrics
             going = at.going & (metrics["kl"] <= self.kl_limit)
             after = jax.tree.map(lambda new, old: jnp.where(going, new, old), after, at)
-            return after._replace(going=going), Scalars.of({**metrics, "seen": at.going, "gradient_steps": going})
+            return after._replace(going=going), {**metrics, "_seen": at.going, "gradient_steps": going}
 
-        def epoch(at: _Progress, rows: jax.Array) -> tuple[_Progress, Scalars]:
+        def epoch(at: _Progress, rows: jax.Array) -> tuple[_Progress, dict[str, jax.Array]]:
             # The batch is reordered once; minibatches are then plain slices, which fuse into what reads them.
             minibatches = take(samples, rows)
             if self.normalize_advantage:
@@ -121,9 +127,9 @@ class SGD:
             return jax.lax.scan(step, at, minibatches)
 
         rows = minibatch_rows(key, samples.value.shape[0], self.num_epochs, self.num_minibatches, shuffle=self.shuffle)
-        end, scalars = jax.lax.scan(epoch, _Progress(vector, state.opt_state, jnp.bool_(True)), rows)
+        end, metrics = jax.lax.scan(epoch, _Progress(vector, state.opt_state, jnp.bool_(True)), rows)
         params = unravel(end.vector)
-        metrics = {**_reduce(scalars.named()), "learning_rate": learning_rate}
+        metrics = {**_reduce(metrics), "learning_rate": learning_rate}
         aux = state.objective
         if jax.tree.leaves(aux):
             _, new, _ = network.apply(params, (), samples.obs, samples.reset)
@@ -139,6 +145,9 @@ class SGD:
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         _, new, value = network.apply(params, (), batch.obs, batch.reset)
         policy_loss, metrics = self._policy_loss(objective, aux, new, batch)
+        for name in metrics:
+            own = f"an objective whose metrics don't go by the name of another, as {name!r} does"
+            check(name in OBJECTIVE_METRICS or name not in TAKEN, "objective", type(objective).__name__, own)
         value_loss = self._value_loss(value, batch.value, batch.target)
         entropy = jnp.mean(new.entropy())
         loss = policy_loss - self.ent_coef * entropy + self.vf_coef * value_loss
@@ -158,7 +167,7 @@ class SGD:
         advantage = batch.advantage
         if self.dual_clip is None:
             return objective.loss(aux, new, batch.old, batch.action, advantage)
-        ratio = jnp.exp(jax.lax.stop_gradient(new.log_prob(batch.action) - batch.old.log_prob(batch.action)))
+        ratio = jnp.exp(jax.lax.stop_gradient(log_ratio(new, batch.old, batch.action)))
         beyond = (advantage < 0) & (ratio > self.dual_clip)
         loss, metrics = objective.loss(aux, new, batch.old, batch.action, jnp.where(beyond, 0.0, advantage))
         return loss - jnp.mean(jnp.where(beyond, self.dual_clip * advantage, 0.0)), metrics
@@ -184,12 +193,12 @@ def _standardise(advantage: jax.Array) -> jax.Array:
 def _reduce(metrics: dict[str, jax.Array]) -> dict[str, jax.Array]:
     """Metrics of minibatches [num_epochs, num_minibatches], as scalars: of those seen before `kl_limit` was passed."""
     ratio_max = metrics.pop("ratio_max")
-    if "seen" not in metrics:
+    if "_seen" not in metrics:
         return {**jax.tree.map(jnp.mean, metrics), "ratio_max": jnp.max(ratio_max)}
-    seen, steps = metrics.pop("seen") > 0, metrics.pop("gradient_steps")
+    seen, steps = metrics.pop("_seen"), metrics.pop("gradient_steps")
     means = {name: jnp.mean(values, where=seen) for name, values in metrics.items()}
     return {
         **means,
         "ratio_max": jnp.max(jnp.where(seen, ratio_max, 0.0)),
-        "gradient_steps": jnp.sum(steps).astype(jnp.int32),
+        "gradient_steps": jnp.sum(steps),
     }

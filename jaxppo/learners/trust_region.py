@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from jaxppo.distributions import Distribution
+from jaxppo.distributions import Distribution, log_ratio
 from jaxppo.fields import check, flag, hyperparameters, number, whole
 from jaxppo.interop import default_promotion
 from jaxppo.learners.diagnostics import ratio_diagnostics
@@ -100,10 +100,12 @@ class TrustRegion:
         def policy(vector: jax.Array) -> Distribution:
             return network.apply(unravel(vector), (), samples.obs, samples.reset)[1]
 
+        def surrogate(new: Distribution) -> jax.Array:
+            return jnp.mean(jnp.exp(log_ratio(new, samples.old, samples.action)) * samples.advantage)
+
         def gain(vector: jax.Array) -> jax.Array:
             new = policy(vector)
-            ratio = jnp.exp(new.log_prob(samples.action) - samples.old.log_prob(samples.action))
-            return jnp.mean(ratio * samples.advantage) + self.ent_coef * jnp.mean(new.entropy())
+            return surrogate(new) + self.ent_coef * jnp.mean(new.entropy())
 
         def divergence(vector: jax.Array) -> jax.Array:
             return jnp.mean(samples.old.kl(policy(vector)))
@@ -123,9 +125,7 @@ class TrustRegion:
             unravel(fitted),
             {
                 **diagnostics,
-                "policy_loss": -jnp.mean(
-                    jnp.exp(new.log_prob(samples.action) - samples.old.log_prob(samples.action)) * samples.advantage
-                ),
+                "policy_loss": -surrogate(new),
                 "value_loss": value_loss,
                 "entropy": jnp.mean(new.entropy()),
                 "kl_update": diagnostics["kl"],
