@@ -261,7 +261,7 @@ def _base(argv: list[str]) -> tuple[dict[str, Any], list[str]]:
     file, method = typed.pop("config"), typed.pop("preset")
     settings = {**(read_toml(file, kinds_of(typed)) if file else {}), **typed}
     settings = preset_settings(settings.get("env", "CartPole-v1"), method, settings)
-    for flag, following in zip(argv, [*argv[1:], ""], strict=True):
+    for flag, following in zip(argv, [*argv, ""][1:], strict=True):
         written, given, value = flag.partition("=")
         value = value if given else following
         name = written.removeprefix("--").removeprefix("no-").replace("-", "_")

@@ -116,6 +116,16 @@ def test_toml_file_preset_and_flags_are_layered(tmp_path):
     assert load(tmp_path / "plain").config.learner.learning_rate == jaxppo.SGD().learning_rate
 
 
+@pytest.mark.slow
+def test_train_without_any_flag(tmp_path, monkeypatch, capsys):
+    """The first command that a newcomer types: CartPole, learned."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["train"]) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    assert json.loads((run / "manifest.json").read_text())["evaluation"]["mean_return"] >= 475
+    assert str(run.name) in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("flags", "learner", "metrics"),
     [
