@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 __all__ = ["smooth", "write_curves"]
 
@@ -33,6 +33,7 @@ def write_curves(
         for i, (label, metrics) in enumerate(runs.items()):
             _draw(axis, np.asarray(metrics[x], float), np.asarray(metrics[metric], float), label, i)
         axis.set_xlabel(LABELS[x])
+        axis.xaxis.set_major_locator(MaxNLocator(6))
         axis.xaxis.set_major_formatter(EngFormatter(unit="s" if x == "wall_time" else ""))
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
