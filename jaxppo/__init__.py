@@ -8,9 +8,9 @@ if TYPE_CHECKING:
     from jaxppo.config import Config, batch_axes
     from jaxppo.fields import ConfigError
     from jaxppo.learners import SGD, TrustRegion
-    from jaxppo.networks import MLP
+    from jaxppo.networks import CNN, MLP, Custom
     from jaxppo.objectives import AdaptiveKL, Clip, FixedKL, Objective, PolicyGradient, Unclipped
-    from jaxppo.policy import act, evaluate, value
+    from jaxppo.policy import act, act_recurrent, evaluate, initial_carry, value
     from jaxppo.presets import preset
     from jaxppo.training import init, train, update
     from jaxppo.types import Metrics, Policy, Result, TrainState
@@ -19,11 +19,13 @@ __version__ = "0.1.0"
 
 # Imported on first use, so that `import jaxppo` and `jaxppo --help` don't wait for JAX.
 _HOME = {
+    "CNN": "networks",
     "MLP": "networks",
     "SGD": "learners",
     "AdaptiveKL": "objectives",
     "Clip": "objectives",
     "Config": "config",
+    "Custom": "networks",
     "ConfigError": "fields",
     "FixedKL": "objectives",
     "Metrics": "types",
@@ -35,10 +37,12 @@ _HOME = {
     "TrustRegion": "learners",
     "Unclipped": "objectives",
     "act": "policy",
+    "act_recurrent": "policy",
     "batch_axes": "config",
     "evaluate": "policy",
     "gae": "advantages",
     "init": "training",
+    "initial_carry": "policy",
     "preset": "presets",
     "train": "training",
     "update": "training",
@@ -46,12 +50,14 @@ _HOME = {
 }
 
 __all__ = [
+    "CNN",
     "MLP",
     "SGD",
     "AdaptiveKL",
     "Clip",
     "Config",
     "ConfigError",
+    "Custom",
     "FixedKL",
     "Metrics",
     "Objective",
@@ -63,10 +69,12 @@ __all__ = [
     "Unclipped",
     "__version__",
     "act",
+    "act_recurrent",
     "batch_axes",
     "evaluate",
     "gae",
     "init",
+    "initial_carry",
     "preset",
     "train",
     "update",

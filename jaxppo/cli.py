@@ -1,4 +1,4 @@
-"""The command line: `jaxppo train`, `evaluate`, `plot` and `envs`."""
+"""The command line: `jaxppo train`, `evaluate`, `render`, `plot` and `envs`."""
 
 import argparse
 import contextlib
@@ -59,10 +59,12 @@ def _train(argv: list[str]) -> int:
         """Train one agent, evaluate it, and leave a run directory.
 
         Flags win over the TOML file, the file over the environment's preset, and the preset over the defaults shown.
-        Those of the learner and the objective are shown for the ones chosen.
+        Those of the network, the learner and the objective are shown for the ones chosen.
         """
 
         settings: Config = defaults
+        network: Literal[tuple(KINDS["network"])] = kinds.get("network", "mlp")  # type: ignore[valid-type]
+        """The actor-critic network."""
         learner: Literal[tuple(KINDS["learner"])] = kinds.get("learner", "sgd")  # type: ignore[valid-type]
         """How the parameters move."""
         objective: Literal[tuple(KINDS["objective"])] = kinds.get("objective", "clip")  # type: ignore[valid-type]
@@ -152,6 +154,43 @@ def _evaluate(argv: list[str]) -> int:
     return 0
 
 
+def _render(argv: list[str]) -> int:
+    """Draw an episode of a run's policy as a GIF."""
+    import tyro
+
+    @dataclass(frozen=True)
+    class Render:
+        """Play one episode with the policy of a run and draw it as a GIF."""
+
+        run: Annotated[Path, tyro.conf.Positional]
+        """Run directory."""
+        out: Path | None = None
+        """The picture; RUN/episode.gif if left out."""
+        stochastic: bool = False
+        """Sample actions; otherwise the most likely one is taken."""
+        max_steps: int = 500
+        """Stop after so many steps."""
+        seed: int = 0
+        """Seed of the environment and the samples."""
+
+    args = _parse(Render, argv, "jaxppo render")
+    from jaxppo.fields import check
+
+    check(1 <= args.max_steps <= 10_000, "max_steps", args.max_steps, "a whole number in [1, 10000]")
+    check(0 <= args.seed < 2**32, "seed", args.seed, "a whole number >= 0 and < 2^32")
+    import jax
+
+    from jaxppo import results
+    from jaxppo.render import render
+
+    run = results.load(args.run)
+    out = args.out or args.run / "episode.gif"
+    key = jax.random.key(args.seed)
+    episode = render(run.config, run.policy, key, out, greedy=not args.stochastic, max_steps=args.max_steps)
+    print(f"wrote {out}: {len(episode.states) - 1} steps, return {episode.returns[-1]:.4g}")
+    return 0
+
+
 def _plot(argv: list[str]) -> int:
     """Draw a metric of one or more runs."""
     import tyro
@@ -218,6 +257,7 @@ def _envs(argv: list[str]) -> int:
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
     "evaluate": _evaluate,
+    "render": _render,
     "plot": _plot,
     "envs": _envs,
 }
@@ -250,7 +290,7 @@ def _base(argv: list[str]) -> tuple[dict[str, Any], list[str]]:
     from jaxppo.settings import KINDS, check_names, kinds_of, owned, read_toml, to_flags
 
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name in ("env", "learner", "objective"):
+    for name in ("env", *KINDS):
         first.add_argument(f"--{name}", default=argparse.SUPPRESS)
     first.add_argument("--config", type=Path)
     first.add_argument("--preset", default="auto")

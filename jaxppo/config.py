@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxppo import envs
+from jaxppo.envs import wrappers
 from jaxppo.fields import check, flag, hyperparameters, is_a, is_pytree, is_real, nested, number, plain, whole
 from jaxppo.learners import SGD, Learner, TrustRegion
-from jaxppo.networks import MLP, NetworkSpec
+from jaxppo.networks import CNN, MLP, Custom, NetworkSpec
 
 __all__ = ["Config", "EnvParams", "batch_axes"]
 
@@ -68,6 +69,12 @@ class Config:
         default="CartPole-v1", ok=lambda v: v is not None, allowed="the name of an environment or an environment object"
     )
     """The environment: a name, or (from Python) an object."""
+    frame_stack: int = whole(default=1, minimum=1)
+    """Observations that the network sees at once."""
+    observe_last: bool = flag(default=False)
+    """Show the network the last action and reward too."""
+    truncation_is_terminal: bool = flag(default=False)
+    """Take time limits for real ends, after which nothing has a value."""
     total_timesteps: int = whole(default=500_000, minimum=1)
     """Environment steps to train for, over all environments."""
     num_envs: int = whole(default=4, minimum=1)
@@ -91,8 +98,9 @@ class Config:
         ok=_is_env_params,
         allowed="a mapping from parameter names to finite numbers or arrays of them",
     )
-    """Overrides of the environment's parameters; arrays are leaves, plain numbers are compiled in."""
-    network: MLP | NetworkSpec = plain(
+    """Overrides of the environment's parameters: plain numbers are compiled in, arrays are leaves; an array [num_envs]
+    gives each environment its own."""
+    network: MLP | CNN | Custom | NetworkSpec = plain(
         default=MLP(), ok=lambda v: is_a(v, "build"), allowed="a network such as jaxppo.MLP()"
     )
     """The actor-critic network."""
@@ -106,10 +114,12 @@ class Config:
     def __post_init__(self) -> None:
         if not isinstance(self.env_params, EnvParams):
             object.__setattr__(self, "env_params", EnvParams(self.env_params))
-        envs.override(self.make_env(), self.env_params)
+        env = self.make_env()
+        env_params = envs.override(env, self.env_params)
         batch = f"at least num_envs*num_steps={self.batch_size}, one update"
         check(self.total_timesteps >= self.batch_size, "total_timesteps", self.total_timesteps, batch)
-        self.learner.check(self.num_envs, self.num_steps, self.network)
+        network = self.network.build(env.observation, env.action_space(env_params))
+        self.learner.check(self.num_envs, self.num_steps, network)
 
     @property
     def batch_size(self) -> int:
@@ -122,8 +132,13 @@ class Config:
         return self.total_timesteps // self.batch_size
 
     def make_env(self) -> envs.Env:
-        """The environment, the same object each time."""
-        return envs.make(self.env)
+        """The environment as the network meets it, the same object each time."""
+        env = envs.make(self.env)
+        if self.truncation_is_terminal:
+            env = wrappers.truncation_is_terminal(env)
+        if self.frame_stack > 1:
+            env = wrappers.stack_frames(env, self.frame_stack)
+        return wrappers.observe_last(env) if self.observe_last else env
 
 
 def batch_axes(config: Config) -> Config:

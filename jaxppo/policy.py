@@ -1,20 +1,23 @@
 """Using what was trained: act, value and evaluate, with the training normaliser, frozen."""
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jaxppo import envs
 from jaxppo.config import Config, canonical
 from jaxppo.distributions import Distribution
+from jaxppo.envs import TimeStep
 from jaxppo.fields import check
-from jaxppo.normalize import normalize
-from jaxppo.rollout import env_action, start
+from jaxppo.normalize import normalize_obs
+from jaxppo.rollout import env_action
 from jaxppo.training import build
 from jaxppo.types import Policy, TrainState
 
-__all__ = ["act", "evaluate", "value"]
+__all__ = ["act", "act_recurrent", "evaluate", "initial_carry", "play", "value"]
 
 
 def act(
@@ -30,12 +33,44 @@ def act(
         greedy: take the mode instead of a sample.
 
     Raises:
+        ValueError: no key for a sampled action, observations of another shape than the environment's, or a network with
+            memory, for which there is `act_recurrent`.
+    """
+    _check_inputs(config, obs, key, greedy)
+    _check_no_memory(config)
+    return _act(canonical(config), _policy(state), obs, key, greedy)
+
+
+def act_recurrent(
+    config: Config,
+    state: TrainState | Policy,
+    carry: Any,
+    obs: Any,
+    reset: jax.Array,
+    key: jax.Array | None = None,
+    greedy: bool = False,
+) -> tuple[Any, jax.Array]:
+    """Like `act`, with memory: the carry after `obs`, and the actions.
+
+    Args:
+        config: the config that `state` was trained with.
+        state: a train state, or the policy of one.
+        carry: what the last call returned; `initial_carry(config, B)` before the first.
+        obs: [B, …] as the environment gives them.
+        reset: bool [B]. An episode begins with `obs`, and what was before is forgotten.
+        key: PRNG key to sample with, consumed; not needed if greedy.
+        greedy: take the mode instead of a sample.
+
+    Raises:
         ValueError: no key for a sampled action, or observations of another shape than the environment's.
     """
-    if key is None and not greedy:
-        raise ValueError("key=None: must be a PRNG key unless greedy=True")
-    _check_obs(config, obs)
-    return _act(canonical(config), _policy(state), obs, key, greedy)
+    _check_inputs(config, obs, key, greedy)
+    return _act_recurrent(canonical(config), _policy(state), carry, obs, reset, key, greedy)
+
+
+def initial_carry(config: Config, batch: int) -> Any:
+    """The network's memory [B, …] before the first of an episode's observations; `()` if it has none."""
+    return build(config)[1].initial_carry(batch)
 
 
 def value(config: Config, state: TrainState | Policy, obs: jax.Array) -> jax.Array:
@@ -44,9 +79,10 @@ def value(config: Config, state: TrainState | Policy, obs: jax.Array) -> jax.Arr
     Values are in units of the rewards that the critic was trained on: scaled ones under `normalize_reward`.
 
     Raises:
-        ValueError: observations of another shape than the environment's.
+        ValueError: observations of another shape than the environment's, or a network with memory.
     """
-    _check_obs(config, obs)
+    _check_inputs(config, obs, None, greedy=True)
+    _check_no_memory(config)
     return _value(canonical(config), _policy(state), obs)
 
 
@@ -81,14 +117,25 @@ def _policy(state: TrainState | Policy) -> Policy:
     return state.policy if isinstance(state, TrainState) else state
 
 
-def _check_obs(config: Config, obs: Any) -> None:
-    expected = config.make_env().observation.shape
-    if jnp.shape(obs)[1:] != expected or jnp.ndim(obs) == 0:
-        raise ValueError(f"obs of shape {jnp.shape(obs)}: must be (B, {', '.join(map(str, expected))})")
+def _check_inputs(config: Config, obs: Any, key: jax.Array | None, greedy: bool) -> None:
+    if key is None and not greedy:
+        raise ValueError("key=None: must be a PRNG key unless greedy=True")
+    expected = config.make_env().observation
+    found, wanted = map(str, (jax.tree.structure(obs), jax.tree.structure(expected)))
+    if found != wanted:
+        raise ValueError(f"obs={found}: must be {wanted}")
+    for part, like in zip(jax.tree.leaves(obs), jax.tree.leaves(expected), strict=True):
+        if jnp.ndim(part) == 0 or jnp.shape(part)[1:] != like.shape:
+            raise ValueError(f"obs of shape {jnp.shape(part)}: must be (B, {', '.join(map(str, like.shape))})")
 
 
-def _see(config: Config, policy: Policy, obs: jax.Array) -> jax.Array:
-    return obs if policy.obs_moments is None else normalize(policy.obs_moments, obs, config.obs_clip)
+def _check_no_memory(config: Config) -> None:
+    if build(config)[1].recurrent:
+        raise ValueError("network with memory: use act_recurrent, which takes and returns its carry")
+
+
+def _see(config: Config, policy: Policy, obs: Any) -> Any:
+    return obs if policy.obs_moments is None else normalize_obs(policy.obs_moments, obs, config.obs_clip)
 
 
 def _choose(distribution: Distribution, key: jax.Array | None, greedy: bool) -> jax.Array:
@@ -96,48 +143,86 @@ def _choose(distribution: Distribution, key: jax.Array | None, greedy: bool) -> 
 
 
 @partial(jax.jit, static_argnames="greedy")
-def _act(config: Config, policy: Policy, obs: jax.Array, key: jax.Array | None, greedy: bool) -> jax.Array:
-    env, env_params, _ = build(config)
-    return env_action(_choose(_outputs(config, policy, obs)[0], key, greedy), env.action_space(env_params))
+def _act(config: Config, policy: Policy, obs: Any, key: jax.Array | None, greedy: bool) -> jax.Array:
+    return _step(config, policy, (), obs, _fresh(obs), key, greedy)[1]
+
+
+@partial(jax.jit, static_argnames="greedy")
+def _act_recurrent(
+    config: Config, policy: Policy, carry: Any, obs: Any, reset: jax.Array, key: jax.Array | None, greedy: bool
+) -> tuple[Any, jax.Array]:
+    return _step(config, policy, carry, obs, reset, key, greedy)
 
 
 @jax.jit
-def _value(config: Config, policy: Policy, obs: jax.Array) -> jax.Array:
-    return _outputs(config, policy, obs)[1]
+def _value(config: Config, policy: Policy, obs: Any) -> jax.Array:
+    return build(config)[1].apply(policy.params, (), _see(config, policy, obs), _fresh(obs))[2]
 
 
-def _outputs(config: Config, policy: Policy, obs: jax.Array) -> tuple[Distribution, jax.Array]:
-    """Distribution and value [B] of observations that each begin an episode."""
-    _, _, network = build(config)
-    batch = obs.shape[0]
-    carry = network.initial_carry(batch)
-    return network.apply(policy.params, carry, _see(config, policy, obs), jnp.ones(batch, bool))[1:]
+def _fresh(obs: Any) -> jax.Array:
+    return jnp.ones(jax.tree.leaves(obs)[0].shape[0], bool)
+
+
+def _step(
+    config: Config, policy: Policy, carry: Any, obs: Any, reset: jax.Array, key: jax.Array | None, greedy: bool
+) -> tuple[Any, jax.Array]:
+    env = config.make_env()
+    space = env.action_space(envs.override(env, config.env_params))
+    carry, distribution, _ = build(config)[1].apply(policy.params, carry, _see(config, policy, obs), reset)
+    actions = _choose(distribution, key, greedy)
+    return carry, jax.vmap(lambda action: env_action(distribution, action, space))(actions)
+
+
+class Playing(NamedTuple):
+    """Where N environments stand that are played without resets: every leaf is [N, …]."""
+
+    env_state: Any
+    obs: Any
+    reset: jax.Array
+    carry: Any
+
+
+def play(
+    config: Config, policy: Policy, num_envs: int, greedy: bool
+) -> tuple[Callable[[jax.Array], Playing], Callable[[Playing, jax.Array], tuple[Playing, TimeStep]]]:
+    """`begin(key)` and `step(playing, key)` for `num_envs` environments that are not reset; keys are consumed."""
+    env_batch, network = build(config, num_envs)
+
+    def begin(key: jax.Array) -> Playing:
+        env_state, obs = env_batch.reset(jax.random.split(key, num_envs))
+        return Playing(env_state, obs, jnp.ones(num_envs, bool), network.initial_carry(num_envs))
+
+    def step(at: Playing, key: jax.Array) -> tuple[Playing, TimeStep]:
+        key_action, key_step = jax.random.split(key)
+        carry, distribution, _ = network.apply(policy.params, at.carry, _see(config, policy, at.obs), at.reset)
+        env_state, timestep = env_batch.step(
+            jax.random.split(key_step, num_envs),
+            at.env_state,
+            _choose(distribution, key_action, greedy),
+            partial(env_action, distribution),
+        )
+        return Playing(env_state, timestep.obs, jnp.zeros(num_envs, bool), carry), timestep
+
+    return begin, step
 
 
 @partial(jax.jit, static_argnames=("num_episodes", "greedy"))
 def _evaluate(
     config: Config, policy: Policy, key: jax.Array, num_episodes: int, greedy: bool, max_steps: jax.Array
 ) -> jax.Array:
-    env, env_params, network = build(config)
-    space = env.action_space(env_params)
+    begin, step = play(config, policy, num_episodes, greedy)
     key, key_start = jax.random.split(key)
-    loop = start(env, env_params, network, key_start, num_episodes)
 
     def running(carry: tuple[Any, ...]) -> jax.Array:
-        return jnp.any(carry[-1]) & (carry[0] < max_steps)
+        steps, _, _, _, alive = carry
+        return jnp.any(alive) & (steps < max_steps)
 
-    def step(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-        steps, key, env_state, obs, reset, net_carry, returns, alive = carry
-        key, key_action, key_step = jax.random.split(key, 3)
-        net_carry, distribution, _ = network.apply(policy.params, net_carry, _see(config, policy, obs), reset)
-        action = env_action(_choose(distribution, key_action, greedy), space)
-        env_state, timestep = jax.vmap(lambda k, s, a: env.step(k, s, a, env_params))(
-            jax.random.split(key_step, num_episodes), env_state, action
-        )
+    def go_on(carry: tuple[Any, ...]) -> tuple[Any, ...]:
+        steps, key, playing, returns, alive = carry
+        key, key_step = jax.random.split(key)
+        playing, timestep = step(playing, key_step)
         returns = returns + jnp.where(alive, timestep.reward, 0.0)
-        alive = alive & ~(timestep.terminated | timestep.truncated)
-        return steps + 1, key, env_state, timestep.obs, jnp.zeros_like(reset), net_carry, returns, alive
+        return steps + 1, key, playing, returns, alive & ~(timestep.terminated | timestep.truncated)
 
-    alive = jnp.ones(num_episodes, bool)
-    carry = (jnp.int32(0), key, loop.env_state, loop.obs, loop.reset, loop.carry, loop.episode_return, alive)
-    return jax.lax.while_loop(running, step, carry)[-2]
+    nothing, alive = jnp.zeros(num_episodes), jnp.ones(num_episodes, bool)
+    return jax.lax.while_loop(running, go_on, (jnp.int32(0), key, begin(key_start), nothing, alive))[3]

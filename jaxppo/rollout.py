@@ -1,12 +1,14 @@
 """Collection: one scan over T steps of N environments, with auto-reset and episode statistics in one place."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxppo.distributions import Distribution
-from jaxppo.envs.base import Box, Discrete, Env
+from jaxppo.envs.base import Box, Space
+from jaxppo.envs.batch import EnvBatch
 from jaxppo.networks import Network
 from jaxppo.types import EnvLoop
 
@@ -33,8 +35,8 @@ class Trajectory(NamedTuple):
         carry: the network's carry after the step.
     """
 
-    obs: jax.Array
-    raw_obs: jax.Array | None
+    obs: Any
+    raw_obs: Any
     reset: Any
     action: jax.Array
     distribution: Distribution
@@ -43,7 +45,7 @@ class Trajectory(NamedTuple):
     discounted_return: jax.Array | None
     terminated: jax.Array
     truncated: jax.Array
-    final_obs: jax.Array
+    final_obs: Any
     carry: Any
 
 
@@ -55,9 +57,9 @@ class EpisodeStats(NamedTuple):
     lengths: jax.Array
 
 
-def start(env: Env, env_params: Any, network: Network, key: jax.Array, num_envs: int) -> EnvLoop:
+def start(envs: EnvBatch, network: Network, key: jax.Array, num_envs: int) -> EnvLoop:
     """Reset every environment. Consumes `key`."""
-    env_state, obs = jax.vmap(lambda k: env.reset(k, env_params))(jax.random.split(key, num_envs))
+    env_state, obs = envs.reset(jax.random.split(key, num_envs))
     zeros = jnp.zeros(num_envs)
     return EnvLoop(
         env_state=env_state,
@@ -71,8 +73,7 @@ def start(env: Env, env_params: Any, network: Network, key: jax.Array, num_envs:
 
 
 def collect(
-    env: Env,
-    env_params: Any,
+    envs: EnvBatch,
     network: Network,
     params: Any,
     view: Any,
@@ -84,8 +85,7 @@ def collect(
     """Act for `num_steps` steps in every environment. Consumes `key`.
 
     Args:
-        env: the environment.
-        env_params: its parameters.
+        envs: the environments.
         network: the actor-critic.
         params: its parameters.
         view: how the network sees observations (the frozen normaliser), or None for as they are.
@@ -98,11 +98,10 @@ def collect(
         Where collection stands afterwards, the segment, and sums over the episodes that ended in it.
     """
     num_envs = loop.reset.shape[0]
-    space = env.action_space(env_params)
     see = view or (lambda obs: obs)
 
-    def fresh(key: jax.Array) -> tuple[Any, jax.Array]:
-        return jax.vmap(lambda k: env.reset(k, env_params))(jax.random.split(key, num_envs))
+    def fresh(key: jax.Array) -> tuple[Any, Any]:
+        return envs.reset(jax.random.split(key, num_envs))
 
     # Random numbers are drawn for the whole segment at once, and so are the resets while they are few bytes.
     key_noise, key_steps, key_resets = jax.random.split(key, 3)
@@ -122,8 +121,8 @@ def collect(
         obs = see(loop.obs)
         net_carry, distribution, value = network.apply(params, loop.carry, obs, loop.reset)
         action = distribution.from_noise(noise)
-        env_state, timestep = jax.vmap(lambda k, s, a: env.step(k, s, a, env_params))(
-            jax.random.split(key_step, num_envs), loop.env_state, env_action(action, space)
+        env_state, timestep = envs.step(
+            jax.random.split(key_step, num_envs), loop.env_state, action, partial(env_action, distribution)
         )
         done = timestep.terminated | timestep.truncated
         fresh_state, fresh_obs = reset if ahead else fresh(reset)
@@ -153,7 +152,7 @@ def collect(
         )
         loop = EnvLoop(
             env_state=jax.tree.map(lambda new, old: _where(done, new, old), fresh_state, env_state),
-            obs=_where(done, fresh_obs, timestep.obs),
+            obs=jax.tree.map(lambda new, old: _where(done, new, old), fresh_obs, timestep.obs),
             reset=done,
             carry=net_carry,
             episode_return=jnp.where(done, 0.0, episode_return),
@@ -168,13 +167,12 @@ def collect(
     return after, trajectory._replace(reset=jnp.concatenate([loop.reset[None], ended[:-1]])), stats
 
 
-def env_action(action: jax.Array, space: Discrete | Box) -> jax.Array:
-    """What the environment gets of a sampled action [N, …]: clipped to the bounds of a Box, in its shape."""
-    if isinstance(space, Discrete):
+def env_action(distribution: Distribution, action: jax.Array, space: Space) -> jax.Array:
+    """What one environment gets of an action sampled from such a distribution: within the bounds of a Box, shaped."""
+    if not isinstance(space, Box):
         return action
-    shaped = action.reshape((action.shape[0], *space.shape))
-    low, high = (jnp.broadcast_to(jnp.asarray(bound, jnp.float32), shaped.shape) for bound in (space.low, space.high))
-    return jnp.clip(shaped, low, high)
+    low, high = (jnp.broadcast_to(jnp.asarray(bound, jnp.float32), space.shape) for bound in (space.low, space.high))
+    return distribution.within(action.reshape(space.shape), low, high)
 
 
 def _where(done: jax.Array, fresh: jax.Array, old: jax.Array) -> jax.Array:

@@ -16,7 +16,7 @@ import numpy as np
 from jaxppo.config import Config
 from jaxppo.fields import ConfigError, check, suggest
 from jaxppo.learners import SGD, TrustRegion
-from jaxppo.networks import MLP
+from jaxppo.networks import CNN, MLP
 from jaxppo.objectives import AdaptiveKL, Clip, FixedKL, PolicyGradient, Unclipped
 
 __all__ = [
@@ -33,7 +33,7 @@ __all__ = [
 
 # The first of each is the default.
 KINDS: dict[str, dict[str, type]] = {
-    "network": {"mlp": MLP},
+    "network": {"mlp": MLP, "cnn": CNN},
     "learner": {"sgd": SGD, "trust-region": TrustRegion},
     "objective": {
         "clip": Clip,

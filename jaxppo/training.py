@@ -12,8 +12,10 @@ import jax.numpy as jnp
 from jaxppo import envs
 from jaxppo.advantages import gae
 from jaxppo.config import Config, canonical
+from jaxppo.envs.base import split_mask
+from jaxppo.envs.batch import EnvBatch, batch
 from jaxppo.networks import Network
-from jaxppo.normalize import RunningMoments, normalize, scale
+from jaxppo.normalize import RunningMoments, normalize_obs, scale
 from jaxppo.rollout import EpisodeStats, Trajectory, collect, start
 from jaxppo.types import Batch, EnvLoop, Metrics, Policy, Result, TrainState
 
@@ -58,23 +60,25 @@ def _train(config: Config, key: jax.Array) -> Result:
     )
 
 
-def build(config: Config) -> tuple[envs.Env, Any, Network]:
-    """The environment, its parameters, and the network bound to its spaces."""
+def build(config: Config, num_envs: int | None = None) -> tuple[EnvBatch, Network]:
+    """The environments, `config.num_envs` of them unless told otherwise, and the network bound to their spaces."""
     env = config.make_env()
     env_params = envs.override(env, config.env_params)
-    return env, env_params, config.network.build(env.observation, env.action_space(env_params))
+    network = config.network.build(env.observation, env.action_space(env_params))
+    return batch(env, env_params, num_envs or config.num_envs, config.num_envs), network
 
 
 def init_step(config: Config, key: jax.Array) -> TrainState:
     """`init` without its own jit, for use inside a compiled program. Consumes `key`."""
-    env, env_params, network = build(config)
+    env_batch, network = build(config)
     key, key_network, key_envs = jax.random.split(key, 3)
     params = network.init(key_network)
+    seen, _ = split_mask(config.make_env().observation)
     return TrainState(
-        policy=Policy(params, RunningMoments.zeros(env.observation.shape) if config.normalize_obs else None),
-        reward_moments=RunningMoments.zeros(()) if config.normalize_reward else None,
+        policy=Policy(params, RunningMoments.zeros(seen) if config.normalize_obs else None),
+        reward_moments=RunningMoments.zeros(jnp.zeros(())) if config.normalize_reward else None,
         learner=config.learner.init(params),
-        loop=start(env, env_params, network, key_envs, config.num_envs),
+        loop=start(env_batch, network, key_envs, config.num_envs),
         key=key,
         num_updates=jnp.zeros((), jnp.int32),
     )
@@ -82,26 +86,26 @@ def init_step(config: Config, key: jax.Array) -> TrainState:
 
 def update_step(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
     """`update` without its own jit, for use inside a compiled program."""
-    env, env_params, network = build(config)
+    env_batch, network = build(config)
     key, key_collect, key_learn = jax.random.split(state.key, 3)
     params, obs_moments = state.policy.params, state.policy.obs_moments
-    view = None if obs_moments is None else partial(normalize, obs_moments, limit=config.obs_clip)
+    view = None if obs_moments is None else partial(normalize_obs, obs_moments, limit=config.obs_clip)
 
     reward_discount = config.gamma if config.normalize_reward else None
 
     loop, trajectory, episodes = collect(
-        env, env_params, network, params, view, state.loop, key_collect, config.num_steps, reward_discount
+        env_batch, network, params, view, state.loop, key_collect, config.num_steps, reward_discount
     )
     # Observation statistics stay frozen until the update is over, so that the first ratios are exactly 1.
     if obs_moments is not None and trajectory.raw_obs is not None:
-        obs_moments = obs_moments.merge(trajectory.raw_obs)
+        obs_moments = obs_moments.merge(split_mask(trajectory.raw_obs)[0])
     reward, reward_moments = trajectory.reward, state.reward_moments
     if reward_moments is not None and trajectory.discounted_return is not None:
         reward_moments = reward_moments.merge(trajectory.discounted_return)
         reward = scale(reward_moments, reward, config.reward_clip)
 
     last_obs = loop.obs if view is None else view(loop.obs)
-    next_value = _next_values(network, params, trajectory, last_obs, loop, env.max_steps(env_params))
+    next_value = _next_values(network, params, trajectory, last_obs, loop, env_batch.max_steps)
     advantage = gae(
         reward,
         trajectory.value,
@@ -111,7 +115,7 @@ def update_step(config: Config, state: TrainState) -> tuple[TrainState, Metrics]
         config.gamma,
         config.gae_lambda,
     )
-    batch = Batch(
+    segment = Batch(
         obs=trajectory.obs,
         reset=trajectory.reset,
         carry=state.loop.carry,
@@ -122,11 +126,11 @@ def update_step(config: Config, state: TrainState) -> tuple[TrainState, Metrics]
         target=advantage + trajectory.value,
     )
     progress = jnp.minimum(state.num_updates / config.num_updates, 1.0)
-    learner, params, metrics = config.learner.update(network, state.learner, params, batch, key_learn, progress)
+    learner, params, metrics = config.learner.update(network, state.learner, params, segment, key_learn, progress)
     state = TrainState(Policy(params, obs_moments), reward_moments, learner, loop, key, state.num_updates + 1)
     return state, Metrics(
         env_steps=state.num_updates * config.batch_size,
-        explained_variance=_explained_variance(batch.value, batch.target),
+        explained_variance=_explained_variance(segment.value, segment.target),
         **_episode_metrics(episodes),
         **{name: value for name, value in metrics.items() if name in Metrics._fields},
         extra={name: value for name, value in metrics.items() if name not in Metrics._fields} or None,
@@ -138,7 +142,7 @@ _update = jax.jit(update_step)
 
 
 def _next_values(
-    network: Network, params: Any, trajectory: Trajectory, last_obs: jax.Array, loop: EnvLoop, max_steps: int | None
+    network: Network, params: Any, trajectory: Trajectory, last_obs: Any, loop: EnvLoop, max_steps: int | None
 ) -> jax.Array:
     """V(s_{t+1}) for every step [T, N], with the final observation's value where an episode was truncated.
 
@@ -150,10 +154,11 @@ def _next_values(
     truncated = trajectory.truncated
     slots = num_steps if max_steps is None else -(-num_steps // max(max_steps, 1))
 
-    def values(final_obs: jax.Array, carry: Any) -> tuple[jax.Array, jax.Array]:
+    def values(final_obs: Any, carry: Any) -> tuple[jax.Array, jax.Array]:
         """Of final observations [K, N, …] and of the last ones: [K, N] and [N]."""
         flat = partial(jax.tree.map, lambda x, last: jnp.concatenate([x, last[None]]).reshape(-1, *last.shape[1:]))
-        reset = jnp.concatenate([jnp.zeros(final_obs.shape[:2], bool), loop.reset[None]]).reshape(-1)
+        num_final = jax.tree.leaves(final_obs)[0].shape[0]
+        reset = jnp.concatenate([jnp.zeros((num_final, num_envs), bool), loop.reset[None]]).reshape(-1)
         value = network.apply(params, flat(carry, loop.carry), flat(final_obs, last_obs), reset)[2]
         return value[:-num_envs].reshape(-1, num_envs), value[-num_envs:]
 

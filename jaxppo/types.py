@@ -25,7 +25,7 @@ class Batch(NamedTuple):
         target: float [T, N], advantage + value.
     """
 
-    obs: jax.Array
+    obs: Any
     reset: jax.Array
     carry: Any
     action: jax.Array
@@ -49,7 +49,7 @@ class EnvLoop(NamedTuple):
     """
 
     env_state: Any
-    obs: jax.Array
+    obs: Any
     reset: jax.Array
     carry: Any
     episode_return: jax.Array

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxppo.envs import Box, Discrete, Env, TimeStep
+from jaxppo.envs import Box, Discrete, Env, MultiDiscrete, TimeStep
 
 
 class State(NamedTuple):
@@ -166,3 +166,41 @@ def noisy_walk(limit: int, *, known_limit: bool = True, ends_early: float = 0.0)
         return State(time, obs), timestep(obs, position, terminated=ends, truncated=time >= limit)
 
     return bundle("noisy-walk", 3, reset, step, Box(-0.5, 0.5, (1,)), limit if known_limit else None)
+
+
+def three_doors() -> Env:
+    """Two doors of three are open, and the third, which must not be tried, is known by the mask only.
+
+    Pays 1 for the open door with the higher number, 0 for the lower and −100 for the closed one.
+    """
+
+    def observe(closed: jax.Array) -> dict[str, jax.Array]:
+        return {"obs": jax.nn.one_hot(closed, 3, dtype=jnp.float32), "action_mask": jnp.arange(3) != closed}
+
+    def reset(key: jax.Array, params: Any) -> tuple[State, dict[str, jax.Array]]:
+        closed = jax.random.randint(key, (), 0, 3)
+        return State(closed, closed), observe(closed)
+
+    def step(key: jax.Array, state: State, action: jax.Array, params: Any) -> tuple[State, TimeStep]:
+        best = jnp.where(state.obs == 2, 1, 2)
+        reward = jnp.where(action == state.obs, -100.0, jnp.where(action == best, 1.0, 0.0))
+        return state, timestep(observe(state.obs), reward, terminated=True)
+
+    observation = jax.eval_shape(observe, jnp.int32(0))
+    return Env("three-doors", None, observation, reset, step, lambda params: Discrete(3), lambda params: None)
+
+
+def two_choices() -> Env:
+    """Pays 1 for a first choice equal to the observation and 1 for a second one of 2."""
+
+    def reset(key: jax.Array, params: Any) -> tuple[State, jax.Array]:
+        state = State(jnp.zeros((), jnp.int32), jax.random.bernoulli(key, 0.5, (1,)).astype(jnp.float32))
+        return state, state.obs
+
+    def step(key: jax.Array, state: State, action: jax.Array, params: Any) -> tuple[State, TimeStep]:
+        right = (action[0] == state.obs[0]).astype(jnp.float32) + (action[1] == 2).astype(jnp.float32)
+        return state, timestep(state.obs, right, terminated=True)
+
+    observation = jax.ShapeDtypeStruct((1,), jnp.float32)
+    actions = MultiDiscrete((2, 3))
+    return Env("two-choices", None, observation, reset, step, lambda params: actions, lambda params: None)

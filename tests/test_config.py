@@ -16,7 +16,16 @@ import jaxppo
 from jaxppo import envs
 
 NAN = float("nan")
-CLASSES = (jaxppo.Config, jaxppo.SGD, jaxppo.TrustRegion, jaxppo.Clip, jaxppo.AdaptiveKL, jaxppo.FixedKL)
+CLASSES = (
+    jaxppo.Config,
+    jaxppo.MLP,
+    jaxppo.CNN,
+    jaxppo.SGD,
+    jaxppo.TrustRegion,
+    jaxppo.Clip,
+    jaxppo.AdaptiveKL,
+    jaxppo.FixedKL,
+)
 CHILDREN = {"env_params", "learner", "objective"}
 NUMBERS = [
     (cls, f.name)
@@ -48,7 +57,9 @@ def test_every_kind_of_field_is_covered():
     """The lists that the tests below run over hold what they should."""
     assert {"gamma", "learning_rate", "clip_eps", "vf_clip_eps", "kl_target", "max_kl"} <= {name for _, name in NUMBERS}
     counts = {"num_envs", "num_steps", "total_timesteps", "num_epochs", "num_minibatches"}
-    assert counts | {"cg_iters", "line_search_steps", "vf_epochs", "vf_minibatches"} == {name for _, name in COUNTS}
+    counts |= {"cg_iters", "line_search_steps", "vf_epochs", "vf_minibatches"}
+    counts |= {"frame_stack", "memory_size", "kernel_size", "stride"}
+    assert counts == {name for _, name in COUNTS}
     assert {"normalize_obs", "anneal_lr", "normalize_advantage"} <= {name for _, name in FLAGS}
 
 

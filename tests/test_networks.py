@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 import jaxppo
-from jaxppo.distributions import Categorical, Gaussian
-from jaxppo.envs import Box, Discrete
+from jaxppo.distributions import Beta, Categorical, Gaussian, TanhGaussian
+from jaxppo.envs import Box, Discrete, MultiDiscrete
+from jaxppo.networks.layers import Conv, Recurrent
 
 KEY = jax.random.key(0)
 BOX = Box(-1.0, 1.0, (2, 3))
@@ -21,7 +23,7 @@ def build(spec, space, shape=(6,), dtype=jnp.float32):
 
 def run(network, params, obs):
     """Distribution and value of a batch."""
-    carry, distribution, value = network.apply(params, (), obs, jnp.zeros(len(obs), bool))
+    carry, distribution, value = network.apply(params, (), obs, jnp.zeros(len(jax.tree.leaves(obs)[0]), bool))
     assert carry == ()
     return distribution, value
 
@@ -145,3 +147,196 @@ def test_rows_do_not_depend_on_the_batch(space):
         parts = [apply(part) for part in jnp.split(obs, 512 // size)[:3]]
         found = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
         jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[: len(a)]), found, whole)
+
+
+def sequences(kind, obs_size=3, num_steps=7, num_envs=4):
+    """A recurrent network with perturbed parameters, a carry, and observations with resets here and there."""
+    network, params = build(jaxppo.MLP(hidden=(5,), memory=kind, memory_size=6), Discrete(3), (obs_size,))
+    params = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(KEY, x.shape), params)
+    keys = jax.random.split(jax.random.key(1), 3)
+    carry = jax.tree.map(lambda x: jax.random.normal(keys[0], x.shape), network.initial_carry(num_envs))
+    obs = jax.random.normal(keys[1], (num_steps, num_envs, obs_size))
+    return network, params, carry, obs, jax.random.bernoulli(keys[2], 0.3, (num_steps, num_envs))
+
+
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+def test_recurrent_layers_against_flax(kind):
+    """Outputs over a segment with resets are those of flax's cell, given the same weights, one step after the other."""
+    size, gates = 6, {"gru": ("r", "z", "n"), "lstm": ("i", "f", "g", "o")}[kind]
+    layer = Recurrent(kind, size, nn.initializers.normal(0.5))
+    keys = jax.random.split(KEY, 4)
+    x, reset = jax.random.normal(keys[0], (9, 4, 5)), jax.random.bernoulli(keys[1], 0.3, (9, 4))
+    h = jax.random.normal(keys[2], (4, size))
+    carry = (0.3 * h, h) if kind == "lstm" else h
+    params = layer.init(keys[3], carry, x, reset)["params"]
+    bias = 0.1 * jnp.arange(size * len(gates), dtype=jnp.float32)
+    params["input"]["bias"] = bias
+    last, found = layer.apply({"params": params}, carry, x, reset)
+
+    into, across = (jnp.split(k, len(gates), axis=1) for k in (params["input"]["kernel"], params["recurrent"]))
+    biases = jnp.split(bias, len(gates))
+    cell_params = {}
+    for gate, w, u, b in zip(gates, into, across, biases, strict=True):
+        cell_params[f"i{gate}"] = {"kernel": w} if kind == "lstm" else {"kernel": w, "bias": b}
+        cell_params[f"h{gate}"] = {"kernel": u, "bias": b} if kind == "lstm" else {"kernel": u}
+    if kind == "gru":
+        cell_params["hn"]["bias"] = jnp.zeros(size)
+    cell = (nn.OptimizedLSTMCell if kind == "lstm" else nn.GRUCell)(size)
+    for t in range(len(x)):
+        carry = jax.tree.map(lambda c, t=t: jnp.where(reset[t][:, None], 0.0, c), carry)
+        with jax.numpy_rank_promotion("allow"):
+            carry, expected = cell.apply({"params": cell_params}, carry, x[t])
+        np.testing.assert_allclose(found[t], expected, rtol=1e-4, atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), last, carry)
+
+
+@pytest.mark.parametrize("kind", ["none", "gru", "lstm"])
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_segment_at_once_or_step_by_step(kind, by_hand):
+    """`replay` gives what `apply` gives at each step, also for a network that has no `unroll` of its own."""
+    network, params, carry, obs, reset = sequences(kind)
+    assert network.recurrent == (kind != "none")
+    if by_hand:
+        network = network._replace(unroll=None)
+    distribution, value = network.replay(params, carry, obs, reset)
+    for t in range(len(obs)):
+        carry, expected, expected_value = network.apply(params, carry, obs[t], reset[t])
+        np.testing.assert_allclose(distribution.logits[t], expected.logits, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(value[t], expected_value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+def test_memory_reaches_back_to_the_reset_and_no_further(kind):
+    """Outputs depend on what the episode showed before, and on nothing before the episode."""
+    network, params, carry, obs, _ = sequences(kind)
+    reset = jnp.zeros(obs.shape[:2], bool).at[3].set(True)
+    value = network.replay(params, carry, obs, reset)[1]
+    for changed, reaches in ((2, 3), (4, 7)):
+        other = network.replay(params, carry, obs.at[changed].add(1.0), reset)[1]
+        np.testing.assert_array_equal(
+            np.any(value != other, axis=1), (np.arange(7) >= changed) & (np.arange(7) < reaches)
+        )
+
+
+def test_recurrent_weights_start_orthogonal():
+    """Both matrices of a recurrent layer have gain 1, and its bias is 0."""
+    _, params = build(jaxppo.MLP(hidden=(16,), memory="lstm", memory_size=4), Discrete(2))
+    assert set(params) == {"actor_0", "actor_memory", "critic_0", "critic_memory", "policy", "value"}
+    for w in (params["actor_memory"]["input"]["kernel"], params["actor_memory"]["recurrent"]):
+        gram = np.asarray(w @ w.T if w.shape[0] < w.shape[1] else w.T @ w)
+        np.testing.assert_allclose(gram, np.eye(len(gram)), atol=1e-5)
+    np.testing.assert_array_equal(params["actor_memory"]["input"]["bias"], np.zeros(16))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_convolution_against_flax(stride):
+    """Patches times a matrix is a convolution without padding."""
+    x = jax.random.normal(KEY, (2, 9, 8, 3))
+    layer = Conv(5, 3, stride, nn.initializers.normal(0.5))
+    params = layer.init(KEY, x)["params"]
+    reference = nn.Conv(5, (3, 3), (stride, stride), padding="VALID")
+    weights = {"kernel": params["patches"]["kernel"].reshape(3, 3, 3, 5), "bias": params["patches"]["bias"]}
+    with jax.numpy_rank_promotion("allow"):
+        expected = reference.apply({"params": weights}, x)
+        np.testing.assert_allclose(layer.apply({"params": params}, x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_images_and_the_rest_of_an_observation():
+    """A CNN convolves what is an image and adds what isn't: each part of an observation changes the value."""
+    spec = jaxppo.CNN(filters=(4, 4), hidden=(8,), activation="tanh")
+    parts = {"image": (6, 6, 2), "speed": (3,), "count": ()}
+    network = spec.build({name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in parts.items()}, Discrete(2))
+    params = network.init(KEY)
+    assert params["actor_1_conv_0"]["patches"]["kernel"].shape == (3 * 3 * 2, 4)
+    assert params["actor_0"]["kernel"].shape == (2 * 2 * 4 + 3 + 1, 8)
+    obs = {name: jnp.ones((2, *shape), jnp.int32) for name, shape in parts.items()}
+    value = run(network, params, obs)[1]
+    for name in parts:
+        assert np.all(run(network, params, {**obs, name: 5 * obs[name]})[1] != value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "shape", "words"),
+    [
+        (jaxppo.CNN(), (4,), "network=cnn: must be another"),
+        (jaxppo.CNN(filters=(4, 4, 4)), (6, 6, 1), "kernel_size=3: must be at most 2"),
+    ],
+)
+def test_observations_that_a_cnn_cannot_take(spec, shape, words):
+    """No image, or one too small for the filters."""
+    with pytest.raises(jaxppo.ConfigError, match=words):
+        build(spec, Discrete(2), shape)
+
+
+class Torso(nn.Module):
+    """One's own encoder, of as many dimensions as asked for."""
+
+    ndim: int = 2
+
+    @nn.compact
+    def __call__(self, obs):
+        x = nn.relu(nn.Dense(7, name="mine")(obs))
+        return x if self.ndim == 2 else x[:, None]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_module_of_ones_own(shared):
+    """It is there once for each head, or once for both, and features go to the heads."""
+    network, params = build(jaxppo.Custom(module=Torso(), shared=shared), Discrete(3))
+    modules = {"shared_module"} if shared else {"actor_module", "critic_module"}
+    assert set(params) == modules | {"policy", "value"}
+    assert all(params[name]["mine"]["kernel"].shape == (6, 7) for name in modules)
+    distribution, value = run(network, params, jnp.ones((4, 6)))
+    assert distribution.logits.shape == (4, 3)
+    assert value.shape == (4,)
+
+
+def test_a_module_that_gives_something_else():
+    """Features must be [B, F], and the module an object."""
+    with pytest.raises(jaxppo.ConfigError, match=r"module=.*must be one that returns \[B, F\]"):
+        build(jaxppo.Custom(module=Torso(ndim=3)), Discrete(3))
+    for wrong in (None, Torso):
+        with pytest.raises(jaxppo.ConfigError, match=r"module=.*must be a flax\.linen module"):
+            jaxppo.Custom(module=wrong)
+
+
+def test_layer_norm():
+    """With it, hidden units have mean 0 and variance 1 before the activation, so scaled observations change nothing."""
+    network, params = build(jaxppo.MLP(hidden=(8,), layer_norm=True), Discrete(2))
+    obs = jax.random.normal(KEY, (5, 6))
+    with jax.numpy_rank_promotion("allow"):
+        np.testing.assert_allclose(run(network, params, obs)[1], run(network, params, 100 * obs)[1], rtol=1e-2)
+
+
+@pytest.mark.parametrize(("space", "size"), [(Discrete(3), 3), (MultiDiscrete((2, 3)), 5)], ids=str)
+def test_masked_actions_have_no_probability(space, size):
+    """The mask in an observation decides what may be done, and is nothing that the network sees."""
+    observation = {"place": jax.ShapeDtypeStruct((4,), jnp.float32), "action_mask": jax.ShapeDtypeStruct((size,), bool)}
+    network = jaxppo.MLP(hidden=(8,)).build(observation, space)
+    params = network.init(KEY)
+    mask = jnp.tile(jnp.arange(size) % 2 == 0, (6, 1))
+    obs = {"place": jax.random.normal(KEY, (6, 4)), "action_mask": mask}
+    distribution, value = run(network, params, obs)
+    np.testing.assert_array_equal(jnp.exp(distribution.logits) == 0, ~mask)
+    free = {**obs, "action_mask": jnp.ones_like(mask)}
+    np.testing.assert_array_equal(run(network, params, free)[1], value)
+
+
+@pytest.mark.parametrize(("space", "size"), [(Discrete(3), 2), (BOX, 6)], ids=str)
+def test_masks_of_another_size(space, size):
+    """A mask must have an entry for each action, and Box actions have no mask."""
+    observation = {"place": jax.ShapeDtypeStruct((4,), jnp.float32), "action_mask": jax.ShapeDtypeStruct((size,), bool)}
+    with pytest.raises(jaxppo.ConfigError, match=r"^action_mask="):
+        jaxppo.MLP().build(observation, space)
+
+
+@pytest.mark.parametrize(("policy", "kind"), [("gaussian", Gaussian), ("tanh", TanhGaussian), ("beta", Beta)])
+def test_policies_for_boxes(policy, kind):
+    """Each gives its distribution; those that scale to bounds refuse a Box that has none."""
+    network, params = build(jaxppo.MLP(box_policy=policy), BOX)
+    distribution, _ = run(network, params, jnp.ones((5, 6)))
+    assert type(distribution) is kind
+    assert distribution.mode().shape == (5, 6)
+    if policy != "gaussian":
+        with pytest.raises(jaxppo.ConfigError, match=f"box_policy={policy}: must be gaussian"):
+            build(jaxppo.MLP(box_policy=policy), Box(-np.inf, np.inf, (2,)))

@@ -12,7 +12,7 @@ from jaxppo.normalize import RunningMoments, normalize, scale
 
 def merged(chunks, shape):
     """The moments after merging every chunk in turn."""
-    moments = RunningMoments.zeros(shape)
+    moments = RunningMoments.zeros(jnp.zeros(shape))
     for chunk in chunks:
         moments = moments.merge(jnp.asarray(chunk))
     return moments
@@ -59,8 +59,8 @@ def test_small_spread_far_from_zero():
 def test_without_samples_nothing_changes():
     """Before the first merge, normalising and scaling leave values as they are."""
     x = jnp.array([[-3.0, 0.5, 4.0]])
-    np.testing.assert_allclose(normalize(RunningMoments.zeros((3,)), x, 10.0), x, rtol=1e-6)
-    np.testing.assert_allclose(scale(RunningMoments.zeros(()), x, 10.0), x, rtol=1e-6)
+    np.testing.assert_allclose(normalize(RunningMoments.zeros(jnp.zeros(3)), x, 10.0), x, rtol=1e-6)
+    np.testing.assert_allclose(scale(RunningMoments.zeros(jnp.zeros(())), x, 10.0), x, rtol=1e-6)
 
 
 def test_normalised_data_have_mean_0_and_std_1():
@@ -83,8 +83,8 @@ def test_both_are_clipped_to_the_limit(limit):
     """What lies far out is set to ±limit."""
     x = jnp.array([-100.0, 0.0, 100.0])
     expected = np.array([-limit, 0, limit], np.float32)
-    np.testing.assert_array_equal(normalize(RunningMoments.zeros(()), x, limit), expected)
-    np.testing.assert_array_equal(scale(RunningMoments.zeros(()), x, limit), expected)
+    np.testing.assert_array_equal(normalize(RunningMoments.zeros(jnp.zeros(())), x, limit), expected)
+    np.testing.assert_array_equal(scale(RunningMoments.zeros(jnp.zeros(())), x, limit), expected)
 
 
 def test_constant_data_stay_finite():
@@ -100,5 +100,5 @@ def test_merging_under_vmap():
         np.random.default_rng(2).normal(size=(3, 20, 2)).astype(np.float32)
         + np.arange(3, dtype=np.float32)[:, None, None]
     )
-    many = jax.vmap(RunningMoments.zeros((2,)).merge)(jnp.asarray(data))
+    many = jax.vmap(RunningMoments.zeros(jnp.zeros(2)).merge)(jnp.asarray(data))
     np.testing.assert_allclose(many.mean, data.mean(axis=1), rtol=1e-4, atol=1e-5)

@@ -49,7 +49,7 @@ def seen(state, obs):
 
 def forward(config, state, obs):
     """The network's distribution and value, without normalisation."""
-    _, _, network = build(config)
+    _, network = build(config)
     _, distribution, value = network.apply(state.policy.params, (), obs, jnp.ones(len(obs), bool))
     return distribution, value
 

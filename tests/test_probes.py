@@ -11,7 +11,9 @@ import jaxppo
 SIGNS = jnp.array([[-1.0], [1.0]])
 
 
-def learn(env, *, total_timesteps=20_480, gamma=0.9, gae_lambda=0.95, normalize=False, **learner):
+def learn(
+    env, *, total_timesteps=20_480, gamma=0.9, gae_lambda=0.95, normalize=False, box_policy="gaussian", **learner
+):
     """A config with a small network and fast steps, and the state that it trains to."""
     settings = {"learning_rate": 1e-2, "vf_clip_eps": None, "num_minibatches": 4, "ent_coef": 0.0} | learner
     config = jaxppo.Config(
@@ -23,7 +25,7 @@ def learn(env, *, total_timesteps=20_480, gamma=0.9, gae_lambda=0.95, normalize=
         gae_lambda=gae_lambda,
         normalize_obs=normalize,
         normalize_reward=normalize,
-        network=jaxppo.MLP(hidden=(32,)),
+        network=jaxppo.MLP(hidden=(32,), box_policy=box_policy),
         learner=jaxppo.SGD(**settings),
     )
     return config, jaxppo.train(config, jax.random.key(0)).state
@@ -77,10 +79,14 @@ def test_continuous_action_decides():
     assert np.exp(state.policy.params["log_std"][0]) < 0.5
 
 
-@pytest.mark.parametrize("normalize", [False, True])
-def test_continuous_action_and_observation_decide(normalize):
-    """The best continuous action for each observation is found, also when observations and rewards are normalised."""
-    config, state = learn(probes.target_action_from_obs(), learning_rate=5e-3, normalize=normalize)
+@pytest.mark.parametrize(
+    ("box_policy", "normalize"), [("gaussian", False), ("gaussian", True), ("tanh", False), ("beta", False)]
+)
+def test_continuous_action_and_observation_decide(box_policy, normalize):
+    """The best continuous action for each observation is found by every policy, also when all is normalised."""
+    env = probes.target_action_from_obs()
+    rate = 2e-2 if box_policy == "beta" else 5e-3  # a beta sharpens only as its parameters grow large
+    config, state = learn(env, learning_rate=rate, normalize=normalize, box_policy=box_policy, total_timesteps=40_960)
     np.testing.assert_allclose(jaxppo.act(config, state, SIGNS, greedy=True), [[-0.5], [0.5]], atol=0.12)
 
 
@@ -110,3 +116,22 @@ def test_termination_in_sight():
     config, state = learn(probes.time_limit(5, terminates=True, shows_time=True))
     to_go = [(1 - 0.9**k) / (1 - 0.9) for k in (5, 4, 3, 2, 1)]
     assert_values(config, state, np.eye(6, dtype=np.float32)[:5], to_go, tolerance=0.1)
+
+
+def test_several_choices_at_once():
+    """Each of two choices is learned, one of them from the observation."""
+    config, state = learn(probes.two_choices())
+    assert np.asarray(jaxppo.act(config, state, jnp.array([[0.0], [1.0]]), greedy=True)).tolist() == [[0, 2], [1, 2]]
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_masked_actions_are_never_taken(normalize):
+    """Not while learning, where one would cost 100, nor afterwards; of what is left the better action is found."""
+    config, state = learn(probes.three_doors(), normalize=normalize)
+    result = jaxppo.train(config, jax.random.key(1))
+    assert np.all(result.metrics.episode_return >= 0)
+    obs = {"obs": jnp.eye(3), "action_mask": ~jnp.eye(3, dtype=bool)}
+    assert np.asarray(jaxppo.act(config, state, obs, greedy=True)).tolist() == [2, 2, 1]
+    many = jax.tree.map(lambda x: jnp.repeat(x, 1000, axis=0), obs)
+    sampled = np.asarray(jaxppo.act(config, state, many, jax.random.key(2)))
+    assert np.all(sampled != np.repeat(np.arange(3), 1000))

@@ -10,6 +10,7 @@ import pytest
 import jaxppo
 from jaxppo import envs, rollout, training
 from jaxppo.distributions import Gaussian
+from jaxppo.envs.batch import batch
 from jaxppo.networks import Network
 from jaxppo.rollout import collect, start
 
@@ -25,8 +26,9 @@ def network_for(env, params=None):
 def segments(env, network, params, count=2, num_steps=T, discount=None, env_params=None):
     """`count` segments in a row, as (loop before, loop after, trajectory, statistics)."""
     keys = jax.random.split(jax.random.key(1), count + 1)
-    loop = start(env, env_params, network, keys[0], N)
-    run = jax.jit(lambda loop, key: collect(env, env_params, network, params, None, loop, key, num_steps, discount))
+    many = batch(env, env_params, N, N)
+    loop = start(many, network, keys[0], N)
+    run = jax.jit(lambda loop, key: collect(many, network, params, None, loop, key, num_steps, discount))
     for key in keys[1:]:
         after, trajectory, stats = run(loop, key)
         yield loop, after, jax.tree.map(np.asarray, trajectory), stats
@@ -87,7 +89,8 @@ def test_actions_are_clipped_for_the_environment_and_stored_as_sampled():
 def test_bounds_of_each_component():
     """Bounds may differ by component, and actions come in the space's shape."""
     space = envs.Box(np.array([[-1.0, 0.0]]), np.array([[1.0, 0.2]]), (1, 2))
-    clipped = rollout.env_action(jnp.array([[5.0, 5.0], [-5.0, -5.0], [0.5, 0.1]]), space)
+    actions = jnp.array([[5.0, 5.0], [-5.0, -5.0], [0.5, 0.1]])
+    clipped = [rollout.env_action(Gaussian(action, action), action, space) for action in actions]
     np.testing.assert_allclose(clipped, [[[1.0, 0.2]], [[-1.0, 0.0]], [[0.5, 0.1]]])
 
 

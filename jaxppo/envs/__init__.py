@@ -7,12 +7,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxppo.envs.base import Box, Discrete, Env, TimeStep
-from jaxppo.envs.gymnax import from_gymnax, names
+from jaxppo.envs.base import Box, Discrete, Env, MultiDiscrete, TimeStep
+from jaxppo.envs.brax import make as _make_brax
+from jaxppo.envs.brax import names as _brax_names
+from jaxppo.envs.gymnax import from_gymnax
 from jaxppo.envs.gymnax import make as _make_gymnax
-from jaxppo.fields import ConfigError, is_a, suggest
+from jaxppo.envs.gymnax import names as _gymnax_names
+from jaxppo.fields import ConfigError, check, is_a, suggest
 
-__all__ = ["Box", "Discrete", "Env", "TimeStep", "make", "names", "override"]
+__all__ = ["Box", "Discrete", "Env", "MultiDiscrete", "TimeStep", "make", "names", "override"]
+
+
+def names() -> list[str]:
+    """Every name that `make` knows: gymnax's, and those of the suites that are optional extras, installed or not."""
+    return [*_gymnax_names(), *_brax_names()]
 
 
 def make(env: Any) -> Env:
@@ -24,6 +32,10 @@ def make(env: Any) -> Env:
     if isinstance(env, Env):
         return env
     if isinstance(env, str):
+        if env.startswith("brax/"):
+            return _make_brax(env)
+        allowed = "a name that gymnax knows, or a suite and a task, of which there is only brax, as in brax/hopper"
+        check("/" not in env or env in _gymnax_names(), "env", env, allowed)
         return _make_gymnax(env)
     if is_a(env, "reset_env", "step_env", "is_truncated"):
         return from_gymnax(env)

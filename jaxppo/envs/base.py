@@ -1,13 +1,16 @@
 """The environment protocol: two pure functions without auto-reset, and what a network must know of their spaces."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-__all__ = ["Box", "Discrete", "Env", "TimeStep"]
+__all__ = ["MASK", "Box", "Discrete", "Env", "MultiDiscrete", "Space", "TimeStep", "join_mask", "split_mask"]
+
+MASK = "action_mask"
 
 
 class Discrete(NamedTuple):
@@ -19,6 +22,15 @@ class Discrete(NamedTuple):
         return f"Discrete({self.n})"
 
 
+class MultiDiscrete(NamedTuple):
+    """Several choices at once, as int32 [K]: the k-th is 0, 1, …, sizes[k] − 1."""
+
+    sizes: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"MultiDiscrete({', '.join(map(str, self.sizes))})"
+
+
 class Box(NamedTuple):
     """Float32 actions of `shape`, between `low` and `high` (scalars or arrays that broadcast to `shape`)."""
 
@@ -28,6 +40,9 @@ class Box(NamedTuple):
 
     def __str__(self) -> str:
         return f"Box {list(self.shape)} in [{np.min(self.low):.3g}, {np.max(self.high):.3g}]"
+
+
+Space = Discrete | MultiDiscrete | Box
 
 
 class TimeStep(NamedTuple):
@@ -53,17 +68,35 @@ class Env:
     Attributes:
         name: what to call it.
         params: its default parameters, a pytree; constants of the compiled program unless overridden by arrays.
-        observation: shape and dtype of one observation.
+        observation: shapes and dtypes of one observation, a pytree of `jax.ShapeDtypeStruct`. In a dict, the key
+            "action_mask" is for a bool array that is False where an action must not be taken.
         reset: `(key, params) -> (state, obs)`.
         step: `(key, state, action, params) -> (state, TimeStep)`. It does not reset, and its state keeps its dtypes.
-        action_space: `params -> Discrete | Box`.
+        action_space: `params -> Discrete | MultiDiscrete | Box`.
         max_steps: `params -> int | None`, the fewest steps after a reset at which it can truncate; None if not known.
+        draw: `(states, returns, params, path)`, which writes a GIF with a frame for each state and the return so far;
+            None if it can't be drawn.
     """
 
     name: str
     params: Any
-    observation: jax.ShapeDtypeStruct
+    observation: Any
     reset: Callable[[jax.Array, Any], tuple[Any, Any]]
     step: Callable[[jax.Array, Any, jax.Array, Any], tuple[Any, TimeStep]]
-    action_space: Callable[[Any], Discrete | Box]
+    action_space: Callable[[Any], Space]
     max_steps: Callable[[Any], int | None]
+    draw: Callable[[Sequence[Any], Sequence[float], Any, Path], None] | None = None
+
+
+def split_mask(obs: Any) -> tuple[Any, Any]:
+    """What there is to see in an observation, and its action mask; None if it has none."""
+    if not isinstance(obs, Mapping) or MASK not in obs:
+        return obs, None
+    return {name: part for name, part in obs.items() if name != MASK}, obs[MASK]
+
+
+def join_mask(seen: Any, mask: Any) -> Any:
+    """The observation of the two, as `split_mask` takes it apart; what is no dict comes under the key "obs"."""
+    if mask is None:
+        return seen
+    return {**(seen if isinstance(seen, Mapping) else {"obs": seen}), MASK: mask}

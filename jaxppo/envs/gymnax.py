@@ -1,18 +1,38 @@
 """gymnax environments (1.0 or later) behind the protocol of `jaxppo.envs.base`."""
 
 import functools
+import importlib.util
 import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxppo.envs.base import Box, Discrete, Env, TimeStep
+from jaxppo.envs.base import Box, Discrete, Env, MultiDiscrete, Space, TimeStep
 from jaxppo.fields import ConfigError, suggest
 from jaxppo.interop import default_promotion
 
 __all__ = ["from_gymnax", "make", "names"]
+
+# What gymnax can draw: by itself, and with pygame's help.
+CLASSIC = {"Acrobot-v1", "CartPole-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1"}
+PLAIN = {
+    *(f"{name}-MinAtar" for name in ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")),
+    "Catch-bsuite",
+    "FourRooms-misc",
+    "MetaMaze-misc",
+    "PointRobot-misc",
+    "Pong-misc",
+}
+
+NEEDS = {
+    "MNISTBandit-bsuite": "put train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz and "
+    "t10k-labels-idx1-ubyte.gz of MNIST into /tmp/mnist, to where gymnax could not download them",
+}
 
 
 def names() -> list[str]:
@@ -37,7 +57,7 @@ def make(name: str) -> Env:
         with default_promotion():
             env, _ = gymnax.make(name)
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
+        reason = NEEDS.get(name, f"{type(error).__name__}: {error}")
         raise ConfigError("env", name, f"an environment that can be constructed here; {reason}") from error
     return from_gymnax(env, name)
 
@@ -47,7 +67,7 @@ def from_gymnax(env: Any, name: str | None = None) -> Env:
     """Adapt a gymnax `Environment` object.
 
     Integer observations of a Discrete space become one-hot vectors, for `jaxppo.act` and `jaxppo.value` too; other
-    observations keep their shape and dtype.
+    observations keep their shape and dtype. A Tuple of Discrete action spaces is one MultiDiscrete space.
 
     Raises:
         ConfigError: an observation or action space that jaxppo cannot train on.
@@ -57,50 +77,78 @@ def from_gymnax(env: Any, name: str | None = None) -> Env:
     name = name or env.name
     with default_promotion():
         params = env.default_params
-        obs_space = env.observation_space(params)
-    one_hot = obs_space.n if isinstance(obs_space, spaces.Discrete) else None
-
-    def observe(obs: Any) -> jax.Array:
-        return jax.nn.one_hot(obs, one_hot, dtype=jnp.float32) if one_hot else _strong(obs)
+        obs_space, several = env.observation_space(params), isinstance(env.action_space(params), spaces.Tuple)
 
     def reset(key: jax.Array, params: Any) -> tuple[Any, Any]:
         with default_promotion():
             obs, state = env.reset_env(key, params)
-            return jax.tree.map(_strong, state), observe(obs)
+            return jax.tree.map(_strong, state), _observe(obs, obs_space)
 
     def step(key: jax.Array, state: Any, action: jax.Array, params: Any) -> tuple[Any, TimeStep]:
         with default_promotion():
-            obs, after, reward, terminated, _ = env.step_env(key, state, action, params)
+            obs, after, reward, terminated, _ = env.step_env(key, state, tuple(action) if several else action, params)
             truncated = env.is_truncated(after, params)
             timestep = TimeStep(
-                obs=observe(obs).astype(observation.dtype),
+                obs=jax.tree.map(lambda x, like: x.astype(like.dtype), _observe(obs, obs_space), observation),
                 reward=jnp.asarray(reward, jnp.float32).reshape(()),
                 terminated=jnp.asarray(terminated, bool).reshape(()),
                 truncated=jnp.asarray(truncated, bool).reshape(()),
             )
             return jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), after, state), timestep
 
-    def action_space(params: Any) -> Discrete | Box:
+    def action_space(params: Any) -> Space:
         with default_promotion():
-            space = env.action_space(params)
-        if isinstance(space, spaces.Discrete):
-            return Discrete(int(space.n))
-        return Box(space.low, space.high, tuple(space.shape))
+            return _space(env.action_space(params), name)
 
     def max_steps(params: Any) -> int | None:
         limit = getattr(params, "max_steps_in_episode", None)
         known = type(env).is_truncated is environment.Environment.is_truncated
         return math.ceil(limit) if known and isinstance(limit, int | float | np.number) else None
 
-    if not isinstance(obs_space, spaces.Discrete | spaces.Box):
-        raise ConfigError("env", name, f"one with Box or Discrete observations, not {type(obs_space).__name__}")
-    with default_promotion():
-        kind = type(env.action_space(params))
-    if not issubclass(kind, spaces.Discrete | spaces.Box):
-        raise ConfigError("env", name, f"one with Discrete or Box actions, not {kind.__name__}")
+    action_space(params)  # refuses what can't be trained on
     # The shape and dtype come from a traced reset, because declared spaces are not always what an environment returns.
     _, observation = jax.eval_shape(lambda: reset(jax.random.key(0), params))
-    return Env(name, params, observation, reset, step, action_space, max_steps)
+    draw = functools.partial(_draw, env) if env.name in PLAIN | CLASSIC else None
+    return Env(name, params, observation, reset, step, action_space, max_steps, draw)
+
+
+def _observe(obs: Any, space: Any) -> Any:
+    """What the network gets of an observation: one-hot vectors for choices, strong types."""
+    from gymnax.environments import spaces
+
+    if isinstance(space, spaces.Discrete):
+        return jax.nn.one_hot(obs, space.n, dtype=jnp.float32)
+    if isinstance(space, spaces.Dict):
+        return {key: _observe(obs[key], part) for key, part in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(_observe(x, part) for x, part in zip(obs, space.spaces, strict=True))
+    return jax.tree.map(_strong, obs)
+
+
+def _space(space: Any, name: str) -> Space:
+    from gymnax.environments import spaces
+
+    if isinstance(space, spaces.Discrete):
+        return Discrete(int(space.n))
+    if isinstance(space, spaces.Tuple) and all(isinstance(part, spaces.Discrete) for part in space.spaces):
+        return MultiDiscrete(tuple(int(part.n) for part in space.spaces))
+    if isinstance(space, spaces.Box):
+        return Box(space.low, space.high, tuple(space.shape))
+    raise ConfigError("env", name, f"one with Discrete, Tuple of Discrete, or Box actions, not {space}")
+
+
+def _draw(env: Any, states: Sequence[Any], returns: Sequence[float], params: Any, path: Path) -> None:
+    """Write a GIF, without a window."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    if env.name in CLASSIC and importlib.util.find_spec("pygame") is None:
+        raise ConfigError("env", env.name, "drawn with pygame: pip install 'jaxppo[render]'")
+    from gymnax.visualize import Visualizer
+
+    with default_promotion():
+        Visualizer(env, params, states, returns).animate(str(path))
 
 
 def _strong(x: Any) -> jax.Array:

@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 import jax
 
-from jaxppo.networks import Network, NetworkSpec
+from jaxppo.networks import Network
 from jaxppo.types import Batch
 
 __all__ = ["Learner"]
@@ -13,7 +13,7 @@ __all__ = ["Learner"]
 class Learner(Protocol):
     """A pytree of hyperparameters with pure functions."""
 
-    def check(self, num_envs: int, num_steps: int, network: NetworkSpec) -> None:
+    def check(self, num_envs: int, num_steps: int, network: Network) -> None:
         """Raise `jaxppo.ConfigError` if it can't learn from batches of [num_steps, num_envs], or train `network`."""
         ...
 

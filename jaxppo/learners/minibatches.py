@@ -1,23 +1,28 @@
-"""A segment as rows, and its division into shuffled minibatches."""
+"""A segment as samples, their division into shuffled minibatches, and what a network makes of them."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxppo.distributions import Distribution
 from jaxppo.fields import check
+from jaxppo.networks import Network
 from jaxppo.shuffle import permutation
 from jaxppo.types import Batch
 
-__all__ = ["Samples", "check_division", "minibatch_rows", "take", "to_rows"]
+__all__ = ["Samples", "as_rows", "check_division", "minibatch_rows", "predict", "standardise", "take", "to_samples"]
 
 
 class Samples(NamedTuple):
-    """A batch or minibatch as rows: every leaf is [M, …]; see `jaxppo.types.Batch`."""
+    """A batch or minibatch; see `jaxppo.types.Batch`. Without a carry every leaf is [M, …], M being a number of steps.
 
-    obs: jax.Array
+    With one, samples are whole sequences, which begin with the stored carry [M, …]: every other leaf is [M, T, …].
+    """
+
+    obs: Any
     reset: jax.Array
+    carry: Any
     action: jax.Array
     old: Distribution
     value: jax.Array
@@ -25,10 +30,28 @@ class Samples(NamedTuple):
     target: jax.Array
 
 
-def to_rows(batch: Batch) -> Samples:
-    """Flatten [T, N, …] to [T·N, …]."""
-    fields = (batch.obs, batch.reset, batch.action, batch.old, batch.value, batch.advantage, batch.target)
-    return Samples(*jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), fields))
+def to_samples(network: Network, batch: Batch) -> Samples:
+    """A batch [T, N, …] as T·N steps, or as N sequences where the network has a carry."""
+    arranged = (_sequences if network.recurrent else _rows)(batch._replace(carry=()))
+    return Samples(**arranged._replace(carry=batch.carry)._asdict())
+
+
+def as_rows(network: Network, samples: Samples) -> Samples:
+    """Samples step by step, in the order of `predict`: every leaf [M, …], or [M·T, …] of sequences."""
+    if not network.recurrent:
+        return samples
+    return _rows(samples._replace(carry=()))._replace(carry=samples.carry)
+
+
+def predict(network: Network, params: Any, samples: Samples) -> tuple[Distribution, jax.Array]:
+    """Distribution and value of each row; sequences are played again from the carry that they began with.
+
+    (Huang et al. 2022, LSTM details 4 and 5.)
+    """
+    if not network.recurrent:
+        return network.apply(params, (), samples.obs, samples.reset)[1:]
+    obs, reset = _sequences((samples.obs, samples.reset))
+    return _rows(_sequences(network.replay(params, samples.carry, obs, reset)))
 
 
 def take(samples: Samples, rows: jax.Array) -> Samples:
@@ -36,9 +59,19 @@ def take(samples: Samples, rows: jax.Array) -> Samples:
     return jax.tree.map(lambda x: x[rows], samples)
 
 
-def check_division(name: str, num_minibatches: int, size: int) -> None:
-    """Raise `jaxppo.ConfigError` unless the field `name` divides a batch of `size` samples evenly."""
+def standardise(advantage: jax.Array, first_axis: int = 0) -> jax.Array:
+    """With mean 0 and standard deviation 1 over all axes from the first on."""
+    axes = tuple(range(first_axis, advantage.ndim))
+    mean, std = (f(advantage, axis=axes, keepdims=True) for f in (jnp.mean, jnp.std))
+    return (advantage - mean) / (std + 1e-8)
+
+
+def check_division(name: str, num_minibatches: int, num_envs: int, num_steps: int, network: Network) -> None:
+    """Raise `jaxppo.ConfigError` unless the field `name` divides a batch evenly."""
+    size = num_envs * num_steps
     check(size % num_minibatches == 0, name, num_minibatches, f"a divisor of num_envs*num_steps={size}")
+    whole = f"a divisor of num_envs={num_envs} with a recurrent network, whose minibatches are whole sequences"
+    check(not network.recurrent or num_envs % num_minibatches == 0, name, num_minibatches, whole)
 
 
 def minibatch_rows(
@@ -50,3 +83,13 @@ def minibatch_rows(
     else:
         order = jnp.tile(jnp.arange(size), (num_epochs, 1))
     return order.reshape(num_epochs, num_minibatches, -1)
+
+
+def _rows(tree: Any) -> Any:
+    """[A, B, …] as [A·B, …]."""
+    return jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), tree)
+
+
+def _sequences(tree: Any) -> Any:
+    """[T, N, …] as [N, T, …], and back."""
+    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), tree)

@@ -11,13 +11,21 @@ from jaxppo.distributions import Distribution, log_ratio
 from jaxppo.fields import check, flag, hyperparameters, is_a, is_pytree, nested, number, whole
 from jaxppo.interop import default_promotion
 from jaxppo.learners.diagnostics import ratio_diagnostics
-from jaxppo.learners.minibatches import Samples, check_division, minibatch_rows, take, to_rows
-from jaxppo.networks import Network, NetworkSpec
+from jaxppo.learners.minibatches import (
+    Samples,
+    as_rows,
+    check_division,
+    minibatch_rows,
+    predict,
+    standardise,
+    take,
+    to_samples,
+)
+from jaxppo.networks import Network
 from jaxppo.objectives import AdaptiveKL, Clip, FixedKL, Objective, PolicyGradient, Unclipped
 from jaxppo.types import Batch, Metrics
 
 __all__ = ["SGD", "SGDState"]
-
 
 OBJECTIVE_METRICS = ("clip_fraction", "kl_coef")
 TAKEN = {*Metrics._fields, "squared_ratio", "_seen"}
@@ -75,11 +83,10 @@ class SGD:
     adam_eps: float = number(default=1e-5, above=0)
     """Adam's epsilon."""
 
-    def check(self, num_envs: int, num_steps: int, network: NetworkSpec) -> None:
+    def check(self, num_envs: int, num_steps: int, network: Network) -> None:
         """Refuse minibatches that do not divide the batch or leave one sample to normalise, and reuse out of place."""
-        del network
         size = num_envs * num_steps
-        check_division("num_minibatches", self.num_minibatches, size)
+        check_division("num_minibatches", self.num_minibatches, num_envs, num_steps, network)
         larger = f"less than num_envs*num_steps={size}, since normalize_advantage needs two samples in a minibatch"
         check(
             not self.normalize_advantage or size > self.num_minibatches, "num_minibatches", self.num_minibatches, larger
@@ -100,7 +107,7 @@ class SGD:
         learning_rate = self.learning_rate * (1 - progress) if self.anneal_lr else jnp.asarray(self.learning_rate)
         objective = self.objective.scheduled(progress)
         optimizer = self._optimizer()
-        samples = to_rows(batch)
+        samples = to_samples(network, batch)
         # One vector instead of many small arrays: clipping and Adam become a few operations, whatever the network is.
         vector, unravel = ravel_pytree(params)
 
@@ -123,7 +130,7 @@ class SGD:
             # The batch is reordered once; minibatches are then plain slices, which fuse into what reads them.
             minibatches = take(samples, rows)
             if self.normalize_advantage:
-                minibatches = minibatches._replace(advantage=_standardise(minibatches.advantage))
+                minibatches = minibatches._replace(advantage=standardise(minibatches.advantage, 1))
             return jax.lax.scan(step, at, minibatches)
 
         rows = minibatch_rows(key, samples.value.shape[0], self.num_epochs, self.num_minibatches, shuffle=self.shuffle)
@@ -132,8 +139,8 @@ class SGD:
         metrics = {**_reduce(metrics), "learning_rate": learning_rate}
         aux = state.objective
         if jax.tree.leaves(aux):
-            _, new, _ = network.apply(params, (), samples.obs, samples.reset)
-            metrics["kl_update"] = jnp.mean(samples.old.kl(new))
+            new, _ = predict(network, params, samples)
+            metrics["kl_update"] = jnp.mean(as_rows(network, samples).old.kl(new))
             aux = objective.adapt(aux, metrics["kl_update"])
         return SGDState(end.opt_state, aux), params, metrics
 
@@ -141,9 +148,10 @@ class SGD:
         return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.scale_by_adam(eps=self.adam_eps))
 
     def _loss(
-        self, params: Any, network: Network, objective: Objective, aux: Any, batch: Samples
+        self, params: Any, network: Network, objective: Objective, aux: Any, minibatch: Samples
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        _, new, value = network.apply(params, (), batch.obs, batch.reset)
+        new, value = predict(network, params, minibatch)
+        batch = as_rows(network, minibatch)
         policy_loss, metrics = self._policy_loss(objective, aux, new, batch)
         for name in metrics:
             own = f"an objective whose metrics don't go by the name of another, as {name!r} does"
@@ -182,12 +190,6 @@ class SGD:
             # are the same but for rounding, which must not decide.
             error = jnp.where((jnp.abs(move) > self.vf_clip_eps) & (clipped_error > error), clipped_error, error)
         return 0.5 * jnp.mean(error)
-
-
-def _standardise(advantage: jax.Array) -> jax.Array:
-    """Each minibatch of [num_minibatches, M] with mean 0 and standard deviation 1."""
-    mean, std = (f(advantage, axis=1, keepdims=True) for f in (jnp.mean, jnp.std))
-    return (advantage - mean) / (std + 1e-8)
 
 
 def _reduce(metrics: dict[str, jax.Array]) -> dict[str, jax.Array]:

@@ -12,8 +12,17 @@ from jaxppo.distributions import Distribution, log_ratio
 from jaxppo.fields import check, flag, hyperparameters, number, whole
 from jaxppo.interop import default_promotion
 from jaxppo.learners.diagnostics import ratio_diagnostics
-from jaxppo.learners.minibatches import Samples, check_division, minibatch_rows, take, to_rows
-from jaxppo.networks import Network, NetworkSpec
+from jaxppo.learners.minibatches import (
+    Samples,
+    as_rows,
+    check_division,
+    minibatch_rows,
+    predict,
+    standardise,
+    take,
+    to_samples,
+)
+from jaxppo.networks import Network
 from jaxppo.types import Batch
 
 __all__ = ["TrustRegion", "TrustRegionState"]
@@ -69,14 +78,14 @@ class TrustRegion:
     vf_minibatches: int = whole(default=8, minimum=1)
     """Gradient steps per pass of the value fit."""
 
-    def check(self, num_envs: int, num_steps: int, network: NetworkSpec) -> None:
+    def check(self, num_envs: int, num_steps: int, network: Network) -> None:
         """Refuse minibatches that do not divide the batch, a batch of one, and a network with a shared torso."""
         size = num_envs * num_steps
-        check_division("vf_minibatches", self.vf_minibatches, size)
+        check_division("vf_minibatches", self.vf_minibatches, num_envs, num_steps, network)
         pair = "at least 2 samples with normalize_advantage"
         check(not self.normalize_advantage or size > 1, "num_envs*num_steps", size, pair)
         alone = "False with TrustRegion, whose value fit would otherwise move the policy"
-        check(not getattr(network, "shared", False), "shared", True, alone)
+        check(not network.shared, "shared", True, alone)
 
     def init(self, params: Any) -> TrustRegionState:
         """Zero moments for `params`."""
@@ -90,25 +99,24 @@ class TrustRegion:
         Metrics are of the whole batch after the step; `grad_norm` is that of the surrogate before it.
         """
         del progress
-        samples = to_rows(batch)
+        samples = to_samples(network, batch)
         if self.normalize_advantage:
-            advantage = samples.advantage
-            advantage = (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + 1e-8)
-            samples = samples._replace(advantage=advantage)
+            samples = samples._replace(advantage=standardise(samples.advantage))
         vector, unravel = ravel_pytree(params)
+        rows = as_rows(network, samples)
 
         def policy(vector: jax.Array) -> Distribution:
-            return network.apply(unravel(vector), (), samples.obs, samples.reset)[1]
+            return predict(network, unravel(vector), samples)[0]
 
         def surrogate(new: Distribution) -> jax.Array:
-            return jnp.mean(jnp.exp(log_ratio(new, samples.old, samples.action)) * samples.advantage)
+            return jnp.mean(jnp.exp(log_ratio(new, rows.old, rows.action)) * rows.advantage)
 
         def gain(vector: jax.Array) -> jax.Array:
             new = policy(vector)
             return surrogate(new) + self.ent_coef * jnp.mean(new.entropy())
 
         def divergence(vector: jax.Array) -> jax.Array:
-            return jnp.mean(samples.old.kl(policy(vector)))
+            return jnp.mean(rows.old.kl(policy(vector)))
 
         before, gradient = jax.value_and_grad(gain)(vector)
         fisher = fisher_vector_product(divergence, vector)
@@ -119,7 +127,7 @@ class TrustRegion:
         opt_state, fitted, value_loss = self._fit_value(network, state.opt_state, step.vector, unravel, samples, key)
 
         new = policy(step.vector)
-        diagnostics = ratio_diagnostics(new, samples.old, samples.action)
+        diagnostics = ratio_diagnostics(new, rows.old, rows.action)
         return (
             TrustRegionState(opt_state),
             unravel(fitted),
@@ -179,8 +187,8 @@ class TrustRegion:
         optimizer = self._optimizer()
 
         def loss(vector: jax.Array, minibatch: Samples) -> jax.Array:
-            value = network.apply(unravel(vector), (), minibatch.obs, minibatch.reset)[2]
-            return 0.5 * jnp.mean((value - minibatch.target) ** 2)
+            _, value = predict(network, unravel(vector), minibatch)
+            return 0.5 * jnp.mean((value - as_rows(network, minibatch).target) ** 2)
 
         def step(carry: tuple[jax.Array, Any], rows: jax.Array) -> tuple[tuple[jax.Array, Any], jax.Array]:
             vector, opt_state = carry

@@ -1,0 +1,84 @@
+"""N copies of an environment as one, with its parameters bound: one setting for all, or some of them one for each."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxppo.envs.base import Env, Space, TimeStep
+from jaxppo.fields import check
+
+__all__ = ["EnvBatch", "batch"]
+
+
+class EnvBatch(NamedTuple):
+    """Pure functions over N environments.
+
+    Attributes:
+        reset: `keys [N] -> (states, observations)`.
+        step: `(keys [N], states, actions [N, …], act) -> (states, TimeStep)`, where `act(action, space)` says what an
+            environment gets of an action.
+        max_steps: the fewest steps after a reset at which one of them can truncate; None if not known.
+    """
+
+    reset: Callable[[jax.Array], tuple[Any, Any]]
+    step: Callable[[jax.Array, Any, jax.Array, Callable[[jax.Array, Space], jax.Array]], tuple[Any, TimeStep]]
+    max_steps: int | None
+
+
+def batch(env: Env, params: Any, num_envs: int, num_settings: int) -> EnvBatch:
+    """`num_envs` copies of `env`.
+
+    Args:
+        env: the environment.
+        params: its parameters; leaves with an axis [num_settings] in front hold one setting for each environment, which
+            are gone through again from the first if there are more environments.
+        num_envs: N.
+        num_settings: how many settings such leaves must hold.
+
+    Raises:
+        jaxppo.ConfigError: a leaf of another shape than that of the default, with or without such an axis.
+    """
+    each, axes = _spread(env, params, num_envs, num_settings)
+    if axes is None:  # closed over, so that they are constants of the program
+
+        def reset(keys: jax.Array) -> tuple[Any, Any]:
+            return jax.vmap(lambda key: env.reset(key, params))(keys)
+
+        def step(keys: jax.Array, states: Any, actions: Any, act: Any) -> tuple[Any, TimeStep]:
+            space = env.action_space(params)
+            return jax.vmap(lambda key, state, action: env.step(key, state, act(action, space), params))(
+                keys, states, actions
+            )
+
+    else:
+
+        def reset(keys: jax.Array) -> tuple[Any, Any]:
+            return jax.vmap(env.reset, in_axes=(0, axes))(keys, each)
+
+        def step(keys: jax.Array, states: Any, actions: Any, act: Any) -> tuple[Any, TimeStep]:
+            def one(key: jax.Array, state: Any, action: jax.Array, params: Any) -> tuple[Any, TimeStep]:
+                return env.step(key, state, act(action, env.action_space(params)), params)
+
+            return jax.vmap(one, in_axes=(0, 0, 0, axes))(keys, states, actions, each)
+
+    return EnvBatch(reset, step, env.max_steps(params))
+
+
+def _spread(env: Env, params: Any, num_envs: int, num_settings: int) -> tuple[Any, Any]:
+    """A setting for each environment where there are several, and the axes to vmap over; None if there are none."""
+
+    def several(leaf: Any, default: Any) -> bool:
+        shape, expected = jnp.shape(leaf), jnp.shape(default)
+        each = f"one number, or one for each of num_envs={num_settings}; for an agent each, jax.vmap over batch_axes"
+        check(shape in (expected, (num_settings, *expected)), "env_params", f"array of shape {shape}", each)
+        return len(shape) > len(expected)
+
+    mapped = jax.tree.map(several, params, env.params)
+    if not any(jax.tree.leaves(mapped)):
+        return params, None
+    order = np.arange(num_envs) % num_settings
+    each = jax.tree.map(lambda leaf, is_mapped: leaf[order] if is_mapped else leaf, params, mapped)
+    return each, jax.tree.map(lambda is_mapped: 0 if is_mapped else None, mapped)

@@ -1,0 +1,244 @@
+"""The networks that come with the package: an encoder, hidden layers, perhaps memory, and the two heads.
+
+Weights are orthogonal with gain √2 in hidden layers, 1 in recurrent ones, 0.01 for the policy and 1 for the value, and
+biases 0 (Huang et al. 2022, "The 37 Implementation Details of PPO", core detail 2 and LSTM detail 1).
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.linen.initializers import constant, lecun_normal, orthogonal
+
+from jaxppo.distributions import Distribution
+from jaxppo.envs.base import split_mask
+from jaxppo.fields import check, choice, flag, hyperparameters, plain, whole
+from jaxppo.networks.base import Network
+from jaxppo.networks.heads import BOX_POLICIES, Head, policy_head
+from jaxppo.networks.layers import Conv, NarrowDense, Recurrent
+
+__all__ = ["CNN", "MLP", "ActorCritic", "Custom"]
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "tanh": nn.tanh,
+    "relu": nn.relu,
+    "swish": nn.swish,
+    "gelu": nn.gelu,
+    "elu": nn.elu,
+}
+
+NARROW = 4  # up to this many outputs, a policy's last layer is a sum of products
+
+
+def _widths(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(w, int) and not isinstance(w, bool) and w > 0 for w in value)
+
+
+@hyperparameters
+class ActorCritic:
+    """What all of them have; the subclasses say how an observation becomes a vector.
+
+    Where an observation is a dict with the key `"action_mask"`, a bool [A] for Discrete actions (the parts one after
+    the other for MultiDiscrete), actions where it is False have probability 0; the network does not see it.
+    """
+
+    hidden: tuple[int, ...] = plain(default=(64, 64), ok=_widths, allowed="a tuple of whole numbers >= 1")
+    """Widths of the hidden layers."""
+    activation: str = choice(default="tanh", options=ACTIVATIONS)
+    """Activation function of the hidden layers."""
+    shared: bool = flag(default=False)
+    """Whether policy and value share all layers but the last."""
+    layer_norm: bool = flag(default=False)
+    """Layer normalisation before each activation."""
+    memory: str = choice(default="none", options=("none", "gru", "lstm"))
+    """Recurrent layer after the hidden ones."""
+    memory_size: int = whole(default=64, minimum=1)
+    """Units of the recurrent layer."""
+    box_policy: str = choice(default="gaussian", options=BOX_POLICIES)
+    """Policy for Box actions: a gaussian clipped to the bounds, one squashed into them by tanh, or a beta."""
+    log_std_init: float = plain(
+        default=0.0,
+        ok=lambda v: isinstance(v, int | float) and not isinstance(v, bool) and -20 <= v <= 5,
+        allowed="a finite number in [-20, 5]",
+    )
+    """Initial log standard deviation of gaussian and tanh policies, which does not depend on the state."""
+    orthogonal: bool = flag(default=True)
+    """Orthogonal initialisation; otherwise LeCun normal."""
+
+    def build(self, observation: Any, action_space: Any) -> Network:
+        """Bind to the spaces; see `NetworkSpec.build`."""
+        seen, mask = split_mask(observation)
+        self.check_observation(seen)
+        module = _Module(self, policy_head(action_space, self.box_policy, mask))
+
+        def initial_carry(num_envs: int) -> Any:
+            h = jnp.zeros((num_envs, self.memory_size))
+            carry = {"none": (), "gru": h, "lstm": (h, h)}[self.memory]
+            return dict.fromkeys(_torsos(self.shared), carry) if self.memory != "none" else ()
+
+        def init(key: jax.Array) -> Any:
+            obs = jax.tree.map(lambda x: jnp.zeros((1, *x.shape), x.dtype), observation)
+            return module.init(key, initial_carry(1), obs, jnp.ones(1, bool))["params"]
+
+        def apply(params: Any, carry: Any, obs: Any, reset: jax.Array) -> tuple[Any, Distribution, jax.Array]:
+            return module.apply({"params": params}, carry, obs, reset)  # type: ignore[return-value]
+
+        def unroll(params: Any, carry: Any, obs: Any, reset: jax.Array) -> tuple[Distribution, jax.Array]:
+            outputs = apply(params, carry, jax.tree.map(_join, obs), reset)[1:]
+            return jax.tree.map(lambda x: x.reshape((*reset.shape, *x.shape[1:])), outputs)
+
+        return Network(init, initial_carry, apply, unroll, self.shared)
+
+    def check_observation(self, observation: Any) -> None:
+        """Raise `jaxppo.ConfigError` if such observations cannot be encoded."""
+        check(bool(jax.tree.leaves(observation)), "observation", observation, "something besides the action mask")
+
+    def encode(self, obs: Any, name: str, parent: nn.Module) -> jax.Array:
+        """Observations [B, …] as vectors [B, F], by layers of `parent` whose names begin with `name`."""
+        raise NotImplementedError
+
+    def kernel_init(self, gain: float) -> Callable[..., jax.Array]:
+        """How a layer's weights start."""
+        return orthogonal(gain) if self.orthogonal else lecun_normal()
+
+
+@hyperparameters
+class MLP(ActorCritic):
+    """Multi-layer perceptrons over flattened observations."""
+
+    def encode(self, obs: Any, name: str, parent: nn.Module) -> jax.Array:
+        """All that is observed, in one vector."""
+        del name, parent
+        return _flat(obs)
+
+
+@hyperparameters
+class CNN(ActorCritic):
+    """Convolutions over images [H, W, C], then hidden layers.
+
+    The defaults are those for MinAtar (Young & Tian 2019): 16 filters of 3×3 and 128 hidden units. Where an observation
+    has parts, its images are convolved and the rest joins them afterwards.
+    """
+
+    hidden: tuple[int, ...] = plain(default=(128,), ok=_widths, allowed="a tuple of whole numbers >= 1")
+    """Widths of the hidden layers after the convolutions."""
+    activation: str = choice(default="relu", options=ACTIVATIONS)
+    """Activation function of all layers."""
+    filters: tuple[int, ...] = plain(default=(16,), ok=_widths, allowed="a tuple of whole numbers >= 1")
+    """Filters of each convolution."""
+    kernel_size: int = whole(default=3, minimum=1)
+    """Side of the convolutions, which do not pad."""
+    stride: int = whole(default=1, minimum=1)
+    """Step between the places that a convolution looks at."""
+
+    def check_observation(self, observation: Any) -> None:
+        super().check_observation(observation)
+        images = [x.shape for x in jax.tree.leaves(observation) if len(x.shape) == 3]
+        check(bool(images), "network", "cnn", "another, such as mlp: no part of an observation is an image (H, W, C)")
+        for shape in images:
+            side = min(shape[:2])
+            for _ in self.filters:
+                fits = f"at most {side}, what is left of an image of {shape[0]}×{shape[1]}"
+                check(side >= self.kernel_size, "kernel_size", self.kernel_size, fits)
+                side = (side - self.kernel_size) // self.stride + 1
+
+    def encode(self, obs: Any, name: str, parent: nn.Module) -> jax.Array:
+        """Convolved images and whatever else there is."""
+        layer = partial(Conv, kernel_size=self.kernel_size, stride=self.stride, kernel_init=self.kernel_init(2**0.5))
+
+        def convolve(x: jax.Array, name: str) -> jax.Array:
+            for i, filters in enumerate(self.filters):
+                x = ACTIVATIONS[self.activation](layer(filters, parent=parent, name=f"{name}_conv_{i}")(x))
+            return x
+
+        parts = jax.tree.leaves(obs)
+        return _flat(
+            [convolve(x.astype(jnp.float32), f"{name}_{i}") if x.ndim == 4 else x for i, x in enumerate(parts)]
+        )
+
+
+@hyperparameters
+class Custom(ActorCritic):
+    """A flax module of one's own as encoder: `__call__(obs [B, …]) -> features [B, F]`.
+
+    It is used once for the policy and once for the value, with parameters of their own, or once for both if `shared`.
+
+    Example:
+        >>> class Torso(nn.Module):
+        ...     @nn.compact
+        ...     def __call__(self, obs):
+        ...         return nn.relu(nn.Dense(32)(obs))
+        >>> config = jaxppo.Config(network=jaxppo.Custom(module=Torso()))
+    """
+
+    hidden: tuple[int, ...] = plain(default=(), ok=_widths, allowed="a tuple of whole numbers >= 1")
+    """Widths of hidden layers between the module and the heads."""
+    module: nn.Module | None = plain(
+        default=None, ok=lambda v: isinstance(v, nn.Module), allowed="a flax.linen module, an object and not its class"
+    )
+    """The module."""
+
+    def encode(self, obs: Any, name: str, parent: nn.Module) -> jax.Array:
+        """What the module makes of it."""
+        if self.module is None:
+            raise AssertionError("checked when the spec was made")
+        features = self.module.clone(name=f"{name}_module", parent=parent)(obs)
+        check(features.ndim == 2, "module", self.module, f"one that returns [B, F], not an array of {features.shape}")
+        return features
+
+
+class _Module(nn.Module):
+    """Of a step `obs [N, …], reset [N]`, or of a segment `obs [T·N, …], reset [T, N]`: outputs are rows like obs."""
+
+    spec: ActorCritic
+    head: Head
+
+    @nn.compact
+    def __call__(self, carry: Any, obs: Any, reset: jax.Array) -> tuple[Any, Distribution, jax.Array]:
+        obs, mask = split_mask(obs)
+        torsos = {name: self._torso(name, carry, obs, reset) for name in _torsos(self.spec.shared)}
+        (_, actor), (_, critic) = torsos["shared" if self.spec.shared else "actor"], list(torsos.values())[-1]
+        outputs = self._dense(self.head.num_outputs, 0.01, "policy")(actor)
+        value = self._dense(1, 1.0, "value")(critic)[:, 0]
+        log_std = None
+        if self.head.num_log_stds:
+            log_std = self.param("log_std", constant(self.spec.log_std_init), (self.head.num_log_stds,))
+            log_std = jnp.broadcast_to(log_std, outputs.shape)
+        carry = {name: after for name, (after, _) in torsos.items()} if carry else ()
+        return carry, self.head.distribution(outputs, log_std, mask), value
+
+    def _torso(self, name: str, carry: Any, obs: Any, reset: jax.Array) -> tuple[Any, jax.Array]:
+        x = self.spec.encode(obs, name, self)
+        for i, width in enumerate(self.spec.hidden):
+            x = self._dense(width, 2**0.5, f"{name}_{i}")(x)
+            if self.spec.layer_norm:
+                x = nn.LayerNorm(name=f"{name}_{i}_norm")(x)
+            x = ACTIVATIONS[self.spec.activation](x)
+        if not carry:
+            return (), x
+        layer = Recurrent(self.spec.memory, self.spec.memory_size, self.spec.kernel_init(1.0), name=f"{name}_memory")
+        num_envs = reset.shape[-1]
+        after, h = layer(carry[name], x.reshape(-1, num_envs, x.shape[-1]), reset.reshape(-1, num_envs))
+        return after, _join(h)
+
+    def _dense(self, width: int, gain: float, name: str) -> nn.Module:
+        layer = NarrowDense if name == "policy" and width <= NARROW else nn.Dense
+        return layer(width, kernel_init=self.spec.kernel_init(gain), name=name)
+
+
+def _torsos(shared: bool) -> tuple[str, ...]:
+    return ("shared",) if shared else ("actor", "critic")
+
+
+def _flat(obs: Any) -> jax.Array:
+    """Every part of observations [B, …] as float32, in one vector each: [B, F]."""
+    parts = [x.reshape((x.shape[0], -1)).astype(jnp.float32) for x in jax.tree.leaves(obs)]
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=1)
+
+
+def _join(x: jax.Array) -> jax.Array:
+    """[T, N, …] as rows [T·N, …]."""
+    return x.reshape((-1, *x.shape[2:]))

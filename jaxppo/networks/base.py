@@ -1,0 +1,58 @@
+"""What the rest of the package knows of a network."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+
+from jaxppo.distributions import Distribution
+
+__all__ = ["Network", "NetworkSpec"]
+
+
+class Network(NamedTuple):
+    """Pure functions; N is the number of environments or samples, T that of steps.
+
+    Attributes:
+        init: `key -> params`.
+        initial_carry: `N -> carry`, the recurrent state at the start of an episode; `()` if there is none.
+        apply: `(params, carry, obs [N, …], reset bool [N]) -> (carry, distribution [N], value [N])`, where `reset`
+            marks the environments whose episode begins with `obs` and whose carry must be forgotten.
+        unroll: `(params, carry, obs [T, N, …], reset bool [T, N]) -> (distribution [T, N], value [T, N])`, what `apply`
+            gives step by step; None to do just that.
+        shared: whether policy and value share parameters.
+    """
+
+    init: Callable[[jax.Array], Any]
+    initial_carry: Callable[[int], Any]
+    apply: Callable[[Any, Any, Any, jax.Array], tuple[Any, Distribution, jax.Array]]
+    unroll: Callable[[Any, Any, Any, jax.Array], tuple[Distribution, jax.Array]] | None = None
+    shared: bool = False
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether there is a carry."""
+        return bool(jax.tree.leaves(jax.eval_shape(lambda: self.initial_carry(1))))
+
+    def replay(self, params: Any, carry: Any, obs: Any, reset: jax.Array) -> tuple[Distribution, jax.Array]:
+        """Distribution and value [T, N] of a segment, from the carry [N, …] that it began with."""
+        if self.unroll is not None:
+            return self.unroll(params, carry, obs, reset)
+
+        def step(carry: Any, inputs: tuple[Any, jax.Array]) -> tuple[Any, tuple[Distribution, jax.Array]]:
+            carry, distribution, value = self.apply(params, carry, *inputs)
+            return carry, (distribution, value)
+
+        return jax.lax.scan(step, carry, (obs, reset))[1]
+
+
+class NetworkSpec(Protocol):
+    """A hashable description that becomes a `Network` once the spaces are known."""
+
+    def build(self, observation: Any, action_space: Any) -> Network:
+        """Bind the description to a pytree of `jax.ShapeDtypeStruct` (one observation) and to an action space.
+
+        Raises:
+            jaxppo.ConfigError: spaces that the network cannot be used on.
+        """
+        ...
