@@ -10,9 +10,8 @@ import json
 from pathlib import Path
 
 import numpy as np
-from learning import in_bins, measure
+from learning import half_interval, in_bins, measure
 from matplotlib import pyplot as plt
-from scipy import stats
 
 from jaxppo.presets import METHODS
 
@@ -61,8 +60,7 @@ def draw(path: Path, curves: Curves, seeds: int) -> None:
             if (env, method) not in curves:
                 continue
             x, returns = curves[env, method]
-            mean = returns.mean(axis=0)
-            half = stats.t.ppf(0.975, seeds - 1) * returns.std(axis=0, ddof=1) / np.sqrt(seeds)
+            mean, half = returns.mean(axis=0), half_interval(returns)
             axis.fill_between(x, mean - half, mean + half, color=color, alpha=0.15, linewidth=0)
             axis.plot(x, mean, color=color, linestyle=style, label=method, linewidth=1.5)
         best = max(returns.max() for (name, _), (_, returns) in curves.items() if name == env)

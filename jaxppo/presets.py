@@ -12,6 +12,31 @@ from jaxppo.settings import KINDS, applicable, from_settings, kinds_of
 
 __all__ = ["METHODS", "PRESETS", "preset", "preset_settings"]
 
+# PureJaxRL's settings for MinAtar, with the network of Young & Tian (2019); on Breakout a step size of 2e-3 was tried
+# too, on other seeds, and was worse.
+MINATAR: dict[str, Any] = {
+    "total_timesteps": 1_000_000,
+    "num_envs": 64,
+    "num_steps": 128,
+    "num_minibatches": 8,
+    "learning_rate": 5e-3,
+    "network": "cnn",
+    "shared": True,
+    "activation": "relu",
+}
+
+# Memory, and the clock that observations show is taken for a real limit.
+HIDDEN_GOAL: dict[str, Any] = {
+    "total_timesteps": 1_000_000,
+    "num_envs": 32,
+    "num_minibatches": 8,
+    "learning_rate": 1e-3,
+    "memory": "gru",
+    "normalize_obs": True,
+    "normalize_reward": True,
+    "truncation_is_terminal": True,
+}
+
 PRESETS: dict[str, dict[str, Any]] = {
     # The defaults are CleanRL's settings for classic control (Huang et al. 2022).
     "CartPole-v1": {},
@@ -37,19 +62,122 @@ PRESETS: dict[str, dict[str, Any]] = {
         "normalize_obs": True,
         "normalize_reward": True,
     },
+    # rl-zoo's λ, entropy and normalisation, with more environments and a higher step size; the best of six settings
+    # tried on other seeds, where 1e-3 reached −117 and 3e-3 −108.
+    "MountainCar-v0": {
+        "num_envs": 64,
+        "num_steps": 32,
+        "num_minibatches": 8,
+        "gae_lambda": 0.98,
+        "learning_rate": 6e-3,
+        "ent_coef": 0.0,
+        "normalize_obs": True,
+        "normalize_reward": True,
+    },
+    # A wide gaussian, clipped to full throttle most of the time, finds the flag; four settings tried on other seeds,
+    # all above 92, with σ = e or e² and γ = 0.99 or 0.999.
+    "MountainCarContinuous-v0": {
+        "total_timesteps": 300_000,
+        "num_envs": 32,
+        "num_minibatches": 8,
+        "learning_rate": 1e-3,
+        "ent_coef": 0.0,
+        "log_std_init": 1.0,
+        "normalize_obs": True,
+        "normalize_reward": True,
+    },
     # The defaults, with more environments and a step size to match 100,000 steps.
     "Catch-bsuite": {"total_timesteps": 100_000, "num_envs": 16, "num_steps": 32, "learning_rate": 2.5e-3},
-    # PureJaxRL's settings for MinAtar.
-    "Breakout-MinAtar": {
-        "total_timesteps": 1_000_000,
-        "num_envs": 64,
-        "num_steps": 128,
-        "num_minibatches": 8,
+    **{f"{game}-MinAtar": MINATAR for game in ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")},
+    # Two cues told apart over five steps; its time limit of 1000 steps is never met.
+    "MemoryChain-bsuite": {
+        "total_timesteps": 200_000,
+        "num_envs": 32,
+        "num_steps": 32,
+        "learning_rate": 2.5e-3,
+        "memory": "gru",
+    },
+    # 64 environments find the treasure of 8 × 8 by chance (2⁻⁸ an episode); two settings tried on other seeds.
+    "DeepSea-bsuite": {"total_timesteps": 100_000, "num_envs": 64, "num_steps": 32, "learning_rate": 2.5e-3},
+    # Three settings tried on other seeds. Greedy it gets 1; its rewards are noisy, σ = 3 an episode.
+    "UmbrellaChain-bsuite": {
+        "total_timesteps": 200_000,
+        "num_envs": 16,
+        "gamma": 1.0,
+        "learning_rate": 2.5e-3,
+        "ent_coef": 0.0,
+    },
+    # The limit of 100 steps is an end in bsuite; taken for a truncation, one or two seeds in five settle on another
+    # chain. Seven settings tried on other seeds.
+    "DiscountingChain-bsuite": {
+        "total_timesteps": 200_000,
+        "num_envs": 16,
+        "learning_rate": 2.5e-3,
+        "ent_coef": 0.0,
+        "truncation_is_terminal": True,
+    },
+    # Arms are shuffled at each reset and not observed: every policy gets 0.5.
+    "SimpleBandit-bsuite": {"total_timesteps": 100_000, "num_envs": 16, "num_steps": 32},
+    # The defaults with more environments and normalised observations; two step sizes tried on other seeds.
+    "FourRooms-misc": {"total_timesteps": 200_000, "num_envs": 16, "learning_rate": 1e-3, "normalize_obs": True},
+    # Four settings tried on other seeds; no entropy bonus, since the optimum is deterministic, and a lower λ.
+    "FrozenLake-misc": {
+        "num_envs": 32,
+        "gamma": 0.999,
+        "gae_lambda": 0.9,
         "learning_rate": 5e-3,
+        "ent_coef": 0.0,
+    },
+    # Five settings tried on other seeds, with γ from 0.95 to 0.99 and step sizes from 1e-3 to 3e-3.
+    "Reacher-misc": {
+        "total_timesteps": 2_000_000,
+        "num_envs": 32,
+        "num_minibatches": 16,
+        "gamma": 0.97,
+        "learning_rate": 2e-3,
+        "ent_coef": 0.0,
+        "normalize_obs": True,
+        "normalize_reward": True,
+    },
+    # Reacher's with γ = 0.99 and less noise at first, with which it learns sooner; nine settings tried on other seeds.
+    "Swimmer-misc": {
+        "total_timesteps": 2_000_000,
+        "num_envs": 32,
+        "num_minibatches": 16,
+        "learning_rate": 2e-3,
+        "ent_coef": 0.0,
+        "log_std_init": -1.0,
+        "normalize_obs": True,
+        "normalize_reward": True,
+    },
+    # Three settings tried on other seeds; unscaled rewards and half the step size reached 592.
+    "Pong-misc": {
+        "total_timesteps": 200_000,
+        "num_envs": 32,
+        "num_steps": 64,
+        "learning_rate": 2e-3,
+        "ent_coef": 0.001,
+        "normalize_reward": True,
         "activation": "relu",
     },
+    # The goal is hidden, so what was tried must be remembered; without memory four settings reached 3.8 to 4.5 on other
+    # seeds. σ starts near the largest step.
+    "PointRobot-misc": {**HIDDEN_GOAL, "ent_coef": 0.0, "log_std_init": -2.5},
+    # The goal is hidden. One setting tried; without memory four reached 50 to 52 on other seeds.
+    "MetaMaze-misc": HIDDEN_GOAL,
+    # Which arm pays must be found out in 100 pulls, of which observations show the number. One setting tried, on other
+    # seeds.
+    "BernoulliBandit-misc": {
+        "num_envs": 32,
+        "num_steps": 100,
+        "learning_rate": 1e-3,
+        "memory": "gru",
+        "truncation_is_terminal": True,
+    },
+    # Seven settings tried on other seeds, two of them with memory; with a smaller entropy bonus most seeds never leave
+    # the arm that pays 0.
+    "GaussianBandit-misc": {"total_timesteps": 200_000, "num_envs": 16, "learning_rate": 1e-3, "ent_coef": 0.1},
 }
-
 
 ONCE = {"num_epochs": 1, "num_minibatches": 1}
 
@@ -65,7 +193,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "a2c": {"objective": "policy-gradient", **ONCE, "num_envs": 16, "num_steps": 5, "learning_rate": 1e-3},
     # λ = 1: Monte Carlo returns with a learned baseline (Williams 1992), which stands in beyond the end of a segment.
     "reinforce": {"objective": "policy-gradient", **ONCE, "gae_lambda": 1.0, "learning_rate": 1e-3},
-    "trpo": {"learner": "trust-region"},
+    "trpo": {"learner": "trust-region", "shared": False},
 }
 
 # What a method needs on an environment beyond both presets.
