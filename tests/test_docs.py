@@ -27,6 +27,21 @@ def test_an_objective_of_ones_own_as_documented():
     assert np.all(metrics.extra["distance"] > 0)
 
 
+@pytest.mark.parametrize("name", ["docs/environments.md", "docs/networks.md"])
+def test_examples(name):
+    """The blocks of a page run one after the other."""
+    names = {}
+    for code in blocks(name):
+        exec(code, names)
+    if "many" in names:
+        assert names["many"].metrics.value_loss.shape == (4, 8)
+        assert np.all(np.isfinite(names["one"].metrics.value_loss))
+        assert jaxppo.evaluate(names["config"], names["result"].state, jax.random.key(0)).mean() == 1
+    else:
+        assert names["action"].shape == (2, 1)
+        assert np.all(np.isfinite(names["result"].metrics.value_loss))
+
+
 @pytest.mark.slow
 def test_the_readmes_example():
     """The README's code, as it stands."""
