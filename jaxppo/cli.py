@@ -49,6 +49,7 @@ def _overview() -> argparse.ArgumentParser:
 def _train(argv: list[str]) -> int:
     """Train one agent, evaluate it, and leave a run directory."""
     from jaxppo.config import Config
+    from jaxppo.presets import METHODS
     from jaxppo.settings import KINDS, from_settings
 
     kinds, flags = _base(argv)
@@ -77,9 +78,9 @@ def _train(argv: list[str]) -> int:
         """Replace an existing run directory."""
         config: Path | None = None
         """TOML file of settings, named as the flags are (num_envs = 64)."""
-        preset: str = "auto"
+        preset: Literal[("auto", "none", *METHODS)] = "auto"  # type: ignore[valid-type]
         """auto: settings known to learn on the environment with this learner or objective; none: do without; or a
-        method: clip, adaptive-kl, fixed-kl, unclipped, policy-gradient, a2c, reinforce, trpo."""
+        method."""
         log_interval: int = 1
         """Log every so many updates."""
         quiet: bool = False

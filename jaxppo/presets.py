@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxppo.config import Config
 from jaxppo.fields import check
-from jaxppo.settings import KINDS, applicable, from_settings, kinds_of
+from jaxppo.settings import IMPLIED, KINDS, applicable, from_settings, kinds_of
 
 __all__ = ["METHODS", "PRESETS", "preset", "preset_settings"]
 
@@ -181,18 +181,21 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 ONCE = {"num_epochs": 1, "num_minibatches": 1}
 
+# Spelt out, because the preset of an environment may have epochs.
+ON_POLICY = {"objective": "policy-gradient", **IMPLIED["policy-gradient"]}
+
 METHODS: dict[str, dict[str, Any]] = {
     "clip": {},
     "adaptive-kl": {"objective": "adaptive-kl"},
     "fixed-kl": {"objective": "fixed-kl"},
     "unclipped": {"objective": "unclipped"},
     # Five settings tried for the three on CartPole, over 5 seeds; 3e-3 is faster but less steady.
-    "policy-gradient": {"objective": "policy-gradient", **ONCE, "learning_rate": 1e-3},
+    "policy-gradient": {**ON_POLICY, "learning_rate": 1e-3},
     # Segments of 5 steps in 16 environments as in OpenAI baselines; with Adam, GAE and normalised advantages in place
     # of RMSProp and n-step returns (Mnih et al. 2016).
-    "a2c": {"objective": "policy-gradient", **ONCE, "num_envs": 16, "num_steps": 5, "learning_rate": 1e-3},
+    "a2c": {**ON_POLICY, "num_envs": 16, "num_steps": 5, "learning_rate": 1e-3},
     # λ = 1: Monte Carlo returns with a learned baseline (Williams 1992), which stands in beyond the end of a segment.
-    "reinforce": {"objective": "policy-gradient", **ONCE, "gae_lambda": 1.0, "learning_rate": 1e-3},
+    "reinforce": {**ON_POLICY, "gae_lambda": 1.0, "learning_rate": 1e-3},
     "trpo": {"learner": "trust-region", "shared": False},
 }
 

@@ -20,7 +20,7 @@ def test_every_preset_is_a_config_that_initialises(env):
 def test_settings_win_over_the_preset():
     """And an environment without a preset gets the defaults."""
     assert jaxppo.preset("Pendulum-v1", gamma=0.5).gamma == 0.5
-    assert jaxppo.preset("MountainCar-v0") == jaxppo.Config(env="MountainCar-v0")
+    assert jaxppo.preset("brax/inverted_pendulum") == jaxppo.Config(env="brax/inverted_pendulum")
     with pytest.raises(jaxppo.ConfigError, match=r"gama=0\.5"):
         jaxppo.preset("Pendulum-v1", gama=0.5)
 
