@@ -144,6 +144,8 @@ class Config:
 def batch_axes(config: Config) -> Config:
     """The `in_axes` for `jax.vmap` over a config with stacked leaves: 0 for each array with an axis, None for the rest.
 
+    An environment parameter with a setting for each environment must be stacked too, to [agents, num_envs].
+
     Example:
         >>> rates = jnp.array([1e-4, 3e-4, 1e-3])
         >>> config = Config(learner=SGD(learning_rate=rates))
@@ -159,9 +161,9 @@ def canonical(config: Config) -> Config:
         ConfigError: a leaf with an axis that no `jax.vmap` has taken away.
     """
 
-    def strong(leaf: Any) -> jax.Array:
-        dtype = jnp.result_type(leaf)
-        return jnp.asarray(leaf, jnp.float32 if jnp.issubdtype(dtype, jnp.floating) else dtype)
+    def as_default(path: Any, leaf: Any) -> jax.Array:
+        default = getattr(config.make_env().params, path[0].key)
+        return jnp.asarray(leaf, jax.dtypes.canonicalize_dtype(jnp.result_type(default)))
 
     def scalar(path: Any, leaf: Any) -> Any:
         if path[0] == jax.tree_util.GetAttrKey("env_params"):
@@ -172,5 +174,6 @@ def canonical(config: Config) -> Config:
         return jnp.asarray(leaf, jnp.float32)
 
     hyper = jax.tree_util.tree_map_with_path(scalar, config)
-    object.__setattr__(hyper, "env_params", jax.tree.map(strong, config.env_params))
+    env_params = jax.tree_util.tree_map_with_path(as_default, config.env_params)
+    object.__setattr__(hyper, "env_params", env_params)
     return hyper

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxppo import envs
 from jaxppo.config import Config, canonical
@@ -14,7 +15,7 @@ from jaxppo.envs import TimeStep
 from jaxppo.fields import check
 from jaxppo.normalize import normalize_obs
 from jaxppo.rollout import env_action
-from jaxppo.training import build
+from jaxppo.training import build, build_network
 from jaxppo.types import Policy, TrainState
 
 __all__ = ["act", "act_recurrent", "evaluate", "initial_carry", "play", "value"]
@@ -62,15 +63,20 @@ def act_recurrent(
         greedy: take the mode instead of a sample.
 
     Raises:
-        ValueError: no key for a sampled action, or observations of another shape than the environment's.
+        ValueError: no key for a sampled action, or observations, a carry or resets of a wrong shape.
     """
     _check_inputs(config, obs, key, greedy)
+    batch = jax.tree.leaves(obs)[0].shape[0]
+    for name, value, like in (("carry", carry, initial_carry(config, batch)), ("reset", reset, jnp.ones(batch, bool))):
+        found, wanted = (jax.tree.map(lambda x: f"{jnp.result_type(x)}{jnp.shape(x)}", tree) for tree in (value, like))
+        if found != wanted:
+            raise ValueError(f"{name}={found}: must be {wanted}")
     return _act_recurrent(canonical(config), _policy(state), carry, obs, reset, key, greedy)
 
 
 def initial_carry(config: Config, batch: int) -> Any:
     """The network's memory [B, …] before the first of an episode's observations; `()` if it has none."""
-    return build(config)[1].initial_carry(batch)
+    return build_network(config).initial_carry(batch)
 
 
 def value(config: Config, state: TrainState | Policy, obs: jax.Array) -> jax.Array:
@@ -108,8 +114,9 @@ def evaluate(
     Raises:
         ConfigError: `num_episodes` or `max_steps` below 1.
     """
-    check(num_episodes >= 1, "num_episodes", num_episodes, "a whole number >= 1")
-    check(max_steps >= 1, "max_steps", max_steps, "a whole number >= 1")
+    for name, number in (("num_episodes", num_episodes), ("max_steps", max_steps)):
+        whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
+        check(whole and 1 <= number < 2**31, name, number, "a whole number >= 1 and < 2^31")
     return _evaluate(canonical(config), _policy(state), key, num_episodes, greedy, jnp.int32(max_steps))
 
 
@@ -130,8 +137,8 @@ def _check_inputs(config: Config, obs: Any, key: jax.Array | None, greedy: bool)
 
 
 def _check_no_memory(config: Config) -> None:
-    if build(config)[1].recurrent:
-        raise ValueError("network with memory: use act_recurrent, which takes and returns its carry")
+    if build_network(config).recurrent:
+        raise ValueError("network with memory: an observation alone does not tell; act_recurrent takes its carry too")
 
 
 def _see(config: Config, policy: Policy, obs: Any) -> Any:
@@ -156,7 +163,7 @@ def _act_recurrent(
 
 @jax.jit
 def _value(config: Config, policy: Policy, obs: Any) -> jax.Array:
-    return build(config)[1].apply(policy.params, (), _see(config, policy, obs), _fresh(obs))[2]
+    return build_network(config).apply(policy.params, (), _see(config, policy, obs), _fresh(obs))[2]
 
 
 def _fresh(obs: Any) -> jax.Array:
@@ -167,8 +174,10 @@ def _step(
     config: Config, policy: Policy, carry: Any, obs: Any, reset: jax.Array, key: jax.Array | None, greedy: bool
 ) -> tuple[Any, jax.Array]:
     env = config.make_env()
-    space = env.action_space(envs.override(env, config.env_params))
-    carry, distribution, _ = build(config)[1].apply(policy.params, carry, _see(config, policy, obs), reset)
+    space, default = (env.action_space(params) for params in (envs.override(env, config.env_params), env.params))
+    if [jnp.ndim(bound) for bound in jax.tree.leaves(space)] != [jnp.ndim(bound) for bound in jax.tree.leaves(default)]:
+        raise ValueError("env_params: must give one set of bounds to act within, not one for each environment")
+    carry, distribution, _ = build_network(config).apply(policy.params, carry, _see(config, policy, obs), reset)
     actions = _choose(distribution, key, greedy)
     return carry, jax.vmap(lambda action: env_action(distribution, action, space))(actions)
 
@@ -224,5 +233,5 @@ def _evaluate(
         returns = returns + jnp.where(alive, timestep.reward, 0.0)
         return steps + 1, key, playing, returns, alive & ~(timestep.terminated | timestep.truncated)
 
-    nothing, alive = jnp.zeros(num_episodes), jnp.ones(num_episodes, bool)
+    nothing, alive = jnp.zeros(num_episodes, jnp.float32), jnp.ones(num_episodes, bool)
     return jax.lax.while_loop(running, go_on, (jnp.int32(0), key, begin(key_start), nothing, alive))[3]

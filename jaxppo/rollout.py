@@ -60,7 +60,7 @@ class EpisodeStats(NamedTuple):
 def start(envs: EnvBatch, network: Network, key: jax.Array, num_envs: int) -> EnvLoop:
     """Reset every environment. Consumes `key`."""
     env_state, obs = envs.reset(jax.random.split(key, num_envs))
-    zeros = jnp.zeros(num_envs)
+    zeros = jnp.zeros(num_envs, jnp.float32)
     return EnvLoop(
         env_state=env_state,
         obs=obs,
@@ -161,7 +161,8 @@ def collect(
         )
         return (loop, stats), trajectory
 
-    nothing = EpisodeStats(jnp.zeros(num_envs, jnp.int32), jnp.zeros(num_envs), jnp.zeros(num_envs, jnp.int32))
+    zeros = jnp.zeros(num_envs, jnp.int32)
+    nothing = EpisodeStats(zeros, zeros.astype(jnp.float32), zeros)
     (after, stats), trajectory = jax.lax.scan(step, (loop, nothing), (noises, step_keys, resets))
     ended = trajectory.terminated | trajectory.truncated
     return after, trajectory._replace(reset=jnp.concatenate([loop.reset[None], ended[:-1]])), stats

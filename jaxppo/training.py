@@ -19,7 +19,7 @@ from jaxppo.normalize import RunningMoments, normalize_obs, scale
 from jaxppo.rollout import EpisodeStats, Trajectory, collect, start
 from jaxppo.types import Batch, EnvLoop, Metrics, Policy, Result, TrainState
 
-__all__ = ["build", "init", "train", "update"]
+__all__ = ["build", "build_network", "init", "train", "update"]
 
 FEW_SLOTS = 8  # up to this many truncations of an environment in a segment, their final observations are picked out
 
@@ -64,8 +64,13 @@ def build(config: Config, num_envs: int | None = None) -> tuple[EnvBatch, Networ
     """The environments, `config.num_envs` of them unless told otherwise, and the network bound to their spaces."""
     env = config.make_env()
     env_params = envs.override(env, config.env_params)
-    network = config.network.build(env.observation, env.action_space(env_params))
-    return batch(env, env_params, num_envs or config.num_envs, config.num_envs), network
+    return batch(env, env_params, num_envs or config.num_envs, config.num_envs), build_network(config)
+
+
+def build_network(config: Config) -> Network:
+    """The network bound to the environment's spaces."""
+    env = config.make_env()
+    return config.network.build(env.observation, env.action_space(envs.override(env, config.env_params)))
 
 
 def init_step(config: Config, key: jax.Array) -> TrainState:

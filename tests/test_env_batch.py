@@ -7,6 +7,7 @@ import pytest
 
 import jaxppo
 from jaxppo import envs
+from jaxppo.config import canonical
 from jaxppo.distributions import Gaussian
 from jaxppo.envs.batch import batch
 from jaxppo.rollout import env_action
@@ -84,6 +85,31 @@ def test_agents_whose_environments_differ_side_by_side():
 
 
 def test_settings_of_another_number():
-    """Neither one, nor one for each environment."""
-    with pytest.raises(jaxppo.ConfigError, match=r"env_params=.*\(2,\).*num_envs=3.*vmap"):
+    """Neither one, nor one for each environment; or a number where an array belongs."""
+    with pytest.raises(jaxppo.ConfigError, match=r"env_params=g of shape \(2,\): must be one number.*num_envs=3.*vmap"):
         jaxppo.train(config(jnp.array([5.0, 10.0]), learner=jaxppo.SGD(num_minibatches=3)), KEY)
+    torque = jaxppo.Config(env="Acrobot-v1", env_params={"available_torque": 1.0})
+    with pytest.raises(jaxppo.ConfigError, match=r"available_torque, a number: must be an array of \(3,\)"):
+        jaxppo.train(torque, KEY)
+
+
+@pytest.mark.parametrize("policy", ["gaussian", "tanh", "beta"])
+def test_bounds_that_are_arrays(policy):
+    """Every policy trains within traced bounds, one for all or one for each; `act` wants one."""
+    for torque in (jnp.float32(1.0), SETTINGS["max_torque"]):
+        spec = jaxppo.MLP(hidden=(4,), box_policy=policy)
+        options = {"env_params": {"max_torque": torque}, "num_envs": 3, "num_steps": 4, "total_timesteps": 24}
+        bounded = jaxppo.Config(env="Pendulum-v1", network=spec, learner=jaxppo.SGD(num_minibatches=3), **options)
+        result = jaxppo.train(bounded, KEY)
+        assert np.all(np.isfinite(result.metrics.value_loss))
+        if jnp.ndim(torque):
+            with pytest.raises(ValueError, match=r"^env_params: must give one set of bounds"):
+                jaxppo.act(bounded, result.state, jnp.zeros((3, 3)), greedy=True)
+        else:
+            assert np.all(np.abs(jaxppo.act(bounded, result.state, 10 * jnp.ones((3, 3)), KEY)) <= 1)
+
+
+def test_integers_for_a_float_parameter_do_not_compile_again():
+    """Arrays take the dtype of the default before anything is traced."""
+    floats, integers = (canonical(config(jnp.arange(1, 4, dtype=dtype))) for dtype in (jnp.float32, jnp.int32))
+    assert jax.tree.map(jax.typeof, floats) == jax.tree.map(jax.typeof, integers)

@@ -117,6 +117,13 @@ def test_an_environment_of_ones_own():
     np.testing.assert_array_equal(again.metrics.episode_return, result.metrics.episode_return)
 
 
+def test_the_limit_of_another_clock_is_not_relied_on():
+    """Only gymnax's own clocks are known to tick once a step from zero."""
+    own, gymnaxs = envs.make(Switches()), envs.make("CartPole-v1")
+    assert own.max_steps(own.params) is None
+    assert gymnaxs.max_steps(gymnaxs.params) == 500
+
+
 def test_data_that_can_be_had(tmp_path, monkeypatch):
     """With its files in place the MNIST bandit is an environment like any other."""
     rng = np.random.default_rng(0)

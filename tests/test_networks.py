@@ -291,10 +291,30 @@ def test_a_module_of_ones_own(shared):
     assert value.shape == (4,)
 
 
-def test_a_module_that_gives_something_else():
-    """Features must be [B, F], and the module an object."""
-    with pytest.raises(jaxppo.ConfigError, match=r"module=.*must be one that returns \[B, F\]"):
-        build(jaxppo.Custom(module=Torso(ndim=3)), Discrete(3))
+def test_submodules_held_as_attributes_are_not_shared():
+    """A `Sequential` too is there once for the policy and once for the value."""
+    _, params = build(jaxppo.Custom(module=nn.Sequential([nn.Dense(8), nn.tanh, nn.Dense(5)])), Discrete(3))
+    assert set(params) == {"actor_module", "critic_module", "policy", "value"}
+    first, second = (jax.tree.map(jnp.shape, params[name]) for name in ("actor_module", "critic_module"))
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        (Torso(ndim=3), r"one that makes \[B, F\]"),
+        (nn.BatchNorm(use_running_average=True), "parameters only, not .*batch_stats"),
+        (nn.Dropout(0.5, deterministic=False), "needs nothing but parameters"),
+    ],
+)
+def test_a_module_that_cannot_be_used(module, words):
+    """One that makes no features, or needs more than parameters, is refused when the network is built."""
+    with pytest.raises(jaxppo.ConfigError, match=words):
+        build(jaxppo.Custom(module=module), Discrete(3))
+
+
+def test_no_module():
+    """It must be an object, not a class."""
     for wrong in (None, Torso):
         with pytest.raises(jaxppo.ConfigError, match=r"module=.*must be a flax\.linen module"):
             jaxppo.Custom(module=wrong)

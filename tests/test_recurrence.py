@@ -115,6 +115,10 @@ def test_acting_step_by_step():
     np.testing.assert_allclose(actions, np.clip(expected.mean, -2, 2), rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="act_recurrent"):
         jaxppo.act(config, state, obs[0], greedy=True)
+    with pytest.raises(ValueError, match=r"^carry=\(\): must be"):
+        jaxppo.act_recurrent(config, state, (), obs[0], reset[0], greedy=True)
+    with pytest.raises(ValueError, match=r"^reset=bool\(2,\): must be bool\(3,\)"):
+        jaxppo.act_recurrent(config, state, carry, obs[0], reset[0, :2], greedy=True)
 
 
 def hidden_velocities():
@@ -144,13 +148,13 @@ def late_return(config, seeds=3):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("memory", "low", "high"), [("gru", 400, 500), ("lstm", 400, 500), ("none", 0, 250)])
+@pytest.mark.parametrize(("memory", "low", "high"), [("gru", 300, 500), ("lstm", 300, 500), ("none", 0, 100)])
 def test_cartpole_without_velocities(memory, low, high):
-    """Memory tells how fast things move, and without it the pole falls."""
+    """Memory tells how fast things move, and without it the pole falls after some 50 steps."""
     network = jaxppo.MLP(memory=memory)
-    learner = jaxppo.SGD(learning_rate=1e-3, num_minibatches=4)
-    config = jaxppo.Config(env=HIDDEN, num_envs=16, total_timesteps=400_000, network=network, learner=learner)
-    scores = late_return(config)
+    learner = jaxppo.SGD(learning_rate=1e-3, ent_coef=0.0)
+    config = jaxppo.Config(env=HIDDEN, num_envs=16, total_timesteps=300_000, network=network, learner=learner)
+    scores = late_return(config, seeds=2)
     assert np.all((scores >= low) & (scores <= high)), scores
 
 

@@ -70,13 +70,16 @@ def batch(env: Env, params: Any, num_envs: int, num_settings: int) -> EnvBatch:
 def _spread(env: Env, params: Any, num_envs: int, num_settings: int) -> tuple[Any, Any]:
     """A setting for each environment where there are several, and the axes to vmap over; None if there are none."""
 
-    def several(leaf: Any, default: Any) -> bool:
+    def several(path: Any, leaf: Any, default: Any) -> bool:
         shape, expected = jnp.shape(leaf), jnp.shape(default)
-        each = f"one number, or one for each of num_envs={num_settings}; for an agent each, jax.vmap over batch_axes"
-        check(shape in (expected, (num_settings, *expected)), "env_params", f"array of shape {shape}", each)
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        one = f"an array of {expected}" if expected else "one number"
+        each = f"{one}, or one for each of num_envs={num_settings}; for an agent each, jax.vmap over batch_axes"
+        found = f"{name} of shape {shape}" if shape else f"{name}, a number"
+        check(shape in (expected, (num_settings, *expected)), "env_params", found, each)
         return len(shape) > len(expected)
 
-    mapped = jax.tree.map(several, params, env.params)
+    mapped = jax.tree_util.tree_map_with_path(several, params, env.params)
     if not any(jax.tree.leaves(mapped)):
         return params, None
     order = np.arange(num_envs) % num_settings

@@ -102,7 +102,9 @@ def from_gymnax(env: Any, name: str | None = None) -> Env:
 
     def max_steps(params: Any) -> int | None:
         limit = getattr(params, "max_steps_in_episode", None)
-        known = type(env).is_truncated is environment.Environment.is_truncated
+        # Of gymnax's own, that is: another's clock may start late or tick faster than once a step.
+        known = type(env).__module__.startswith("gymnax.")
+        known = known and type(env).is_truncated is environment.Environment.is_truncated
         return math.ceil(limit) if known and isinstance(limit, int | float | np.number) else None
 
     action_space(params)  # refuses what can't be trained on

@@ -47,7 +47,8 @@ def stack_frames(env: Env, num_frames: int) -> Env:
 def observe_last(env: Env) -> Env:
     """Observations become `{"obs", "last_action", "last_reward"}`, with zeros at the start of an episode.
 
-    Discrete actions are one-hot. An action mask moves to the key "action_mask" of the new observation.
+    Actions are as the environment got them, Discrete ones one-hot. An action mask moves to the key "action_mask" of the
+    new observation.
     """
     space = env.action_space(env.params)
 

@@ -10,12 +10,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
+from flax.errors import FlaxError
 from flax.linen.initializers import constant, lecun_normal, orthogonal
 
 from jaxppo.distributions import Distribution
 from jaxppo.envs.base import split_mask
-from jaxppo.fields import check, choice, flag, hyperparameters, plain, whole
+from jaxppo.fields import ConfigError, check, choice, flag, hyperparameters, plain, whole
 from jaxppo.networks.base import Network
 from jaxppo.networks.heads import BOX_POLICIES, Head, policy_head
 from jaxppo.networks.layers import Conv, NarrowDense, Recurrent
@@ -34,7 +36,10 @@ NARROW = 4  # up to this many outputs, a policy's last layer is a sum of product
 
 
 def _widths(value: Any) -> bool:
-    return isinstance(value, tuple) and all(isinstance(w, int) and not isinstance(w, bool) and w > 0 for w in value)
+    def ok(width: Any) -> bool:
+        return isinstance(width, int | np.integer) and not isinstance(width, bool) and int(width) > 0
+
+    return isinstance(value, tuple) and all(map(ok, value))
 
 
 @hyperparameters
@@ -61,7 +66,7 @@ class ActorCritic:
     """Policy for Box actions: a gaussian clipped to the bounds, one squashed into them by tanh, or a beta."""
     log_std_init: float = plain(
         default=0.0,
-        ok=lambda v: isinstance(v, int | float) and not isinstance(v, bool) and -20 <= v <= 5,
+        ok=lambda v: isinstance(v, int | float | np.number) and not isinstance(v, bool) and bool(-20 <= v <= 5),
         allowed="a finite number in [-20, 5]",
     )
     """Initial log standard deviation of gaussian and tanh policies, which does not depend on the state."""
@@ -75,7 +80,7 @@ class ActorCritic:
         module = _Module(self, policy_head(action_space, self.box_policy, mask))
 
         def initial_carry(num_envs: int) -> Any:
-            h = jnp.zeros((num_envs, self.memory_size))
+            h = jnp.zeros((num_envs, self.memory_size), jnp.float32)
             carry = {"none": (), "gru": h, "lstm": (h, h)}[self.memory]
             return dict.fromkeys(_torsos(self.shared), carry) if self.memory != "none" else ()
 
@@ -181,12 +186,25 @@ class Custom(ActorCritic):
     )
     """The module."""
 
+    def check_observation(self, observation: Any) -> None:
+        super().check_observation(observation)
+        obs = jax.tree.map(lambda x: jnp.zeros((2, *x.shape), x.dtype), observation)
+        module: Any = self.module
+        try:
+            features, variables = jax.eval_shape(lambda: module.init_with_output(jax.random.key(0), obs))
+        except FlaxError as error:
+            needs = f"one that needs nothing but parameters; {str(error).splitlines()[0]}"
+            raise ConfigError("module", module, needs) from error
+        check(set(variables) <= {"params"}, "module", module, f"one that has parameters only, not {set(variables)}")
+        shape = getattr(features, "shape", features)
+        rows = isinstance(shape, tuple) and len(shape) == 2 and shape[0] == 2
+        check(rows, "module", module, f"one that makes [B, F] of B observations, which with B = 2 is not {shape}")
+
     def encode(self, obs: Any, name: str, parent: nn.Module) -> jax.Array:
         """What the module makes of it."""
-        if self.module is None:
-            raise AssertionError("checked when the spec was made")
-        features = self.module.clone(name=f"{name}_module", parent=parent)(obs)
-        check(features.ndim == 2, "module", self.module, f"one that returns [B, F], not an array of {features.shape}")
+        # A deep clone, or submodules held as attributes would be shared by the two.
+        module: Any = self.module
+        features: jax.Array = module.clone(name=f"{name}_module", parent=parent, _deep_clone=True)(obs)
         return features
 
 
@@ -205,9 +223,9 @@ class _Module(nn.Module):
         value = self._dense(1, 1.0, "value")(critic)[:, 0]
         log_std = None
         if self.head.num_log_stds:
-            log_std = self.param("log_std", constant(self.spec.log_std_init), (self.head.num_log_stds,))
+            log_std = self.param("log_std", constant(self.spec.log_std_init), (self.head.num_log_stds,), jnp.float32)
             log_std = jnp.broadcast_to(log_std, outputs.shape)
-        carry = {name: after for name, (after, _) in torsos.items()} if carry else ()
+        carry = {name: after for name, (after, _) in torsos.items()} if self.spec.memory != "none" else ()
         return carry, self.head.distribution(outputs, log_std, mask), value
 
     def _torso(self, name: str, carry: Any, obs: Any, reset: jax.Array) -> tuple[Any, jax.Array]:
@@ -217,7 +235,7 @@ class _Module(nn.Module):
             if self.spec.layer_norm:
                 x = nn.LayerNorm(name=f"{name}_{i}_norm")(x)
             x = ACTIVATIONS[self.spec.activation](x)
-        if not carry:
+        if self.spec.memory == "none":
             return (), x
         layer = Recurrent(self.spec.memory, self.spec.memory_size, self.spec.kernel_init(1.0), name=f"{name}_memory")
         num_envs = reset.shape[-1]

@@ -51,9 +51,9 @@ def policy_head(space: Any, box_policy: str, mask: jax.ShapeDtypeStruct | None) 
     size = math.prod(space.shape)
     if box_policy == "gaussian":
         return Head(size, size, lambda outputs, log_std, _: Gaussian(outputs, log_std))
-    traced = any(isinstance(bound, jax.core.Tracer) for bound in (space.low, space.high))
-    bounded = traced or bool(np.all(np.isfinite(space.low)) and np.all(np.isfinite(space.high)))
-    check(bounded, "box_policy", box_policy, f"gaussian with {space}, which has no bounds to scale to")
+    if not any(isinstance(bound, jax.core.Tracer) for bound in (space.low, space.high)):
+        bounded = bool(np.all(np.isfinite(space.low)) and np.all(np.isfinite(space.high)))
+        check(bounded, "box_policy", box_policy, f"gaussian with {space}, which has no bounds to scale to")
     if box_policy == "tanh":
         return Head(size, size, lambda outputs, log_std, _: TanhGaussian(outputs, log_std))
     return Head(2 * size, 0, lambda outputs, *_: Beta.from_unconstrained(outputs))

@@ -26,8 +26,8 @@ class NarrowDense(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
-        bias = self.param("bias", zeros, (self.features,))
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
+        bias = self.param("bias", zeros, (self.features,), jnp.float32)
         return jnp.sum(x[:, None] * kernel.T[None], axis=-1) + bias[None]
 
 
@@ -70,7 +70,7 @@ class Recurrent(nn.Module):
         gates = {"gru": 3, "lstm": 4}[self.kind]
         step = {"gru": self._gru, "lstm": self._lstm}[self.kind]
         inputs = nn.Dense(gates * self.size, kernel_init=self.kernel_init, name="input")(x)
-        kernel = self.param("recurrent", self.kernel_init, (self.size, gates * self.size))
+        kernel = self.param("recurrent", self.kernel_init, (self.size, gates * self.size), jnp.float32)
 
         def advance(carry: Any, inputs: tuple[jax.Array, jax.Array]) -> tuple[Any, jax.Array]:
             x, reset = inputs
