@@ -191,7 +191,8 @@ class Custom(ActorCritic):
         obs = jax.tree.map(lambda x: jnp.zeros((2, *x.shape), x.dtype), observation)
         module: Any = self.module
         try:
-            features, variables = jax.eval_shape(lambda: module.init_with_output(jax.random.key(0), obs))
+            variables = jax.eval_shape(lambda: module.init(jax.random.key(0), obs))
+            features = jax.eval_shape(lambda variables: module.apply(variables, obs), variables)
         except FlaxError as error:
             needs = f"one that needs nothing but parameters; {str(error).splitlines()[0]}"
             raise ConfigError("module", module, needs) from error
