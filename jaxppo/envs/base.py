@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["MASK", "Box", "Discrete", "Env", "MultiDiscrete", "Space", "TimeStep", "join_mask", "split_mask"]
+__all__ = ["MASK", "Box", "Discrete", "Env", "MultiDiscrete", "Space", "TimeStep", "join_mask", "split_mask", "strong"]
 
 MASK = "action_mask"
 
@@ -100,3 +101,8 @@ def join_mask(seen: Any, mask: Any) -> Any:
     if mask is None:
         return seen
     return {**(seen if isinstance(seen, Mapping) else {"obs": seen}), MASK: mask}
+
+
+def strong(x: Any) -> jax.Array:
+    """Strip weak types, which would make the update compile a second time."""
+    return jnp.asarray(x, jnp.asarray(x).dtype)

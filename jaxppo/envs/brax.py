@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxppo.envs.base import Box, Env, TimeStep
-from jaxppo.envs.gymnax import _strong
+from jaxppo.envs.base import Box, Env, TimeStep, strong
 from jaxppo.fields import ConfigError, suggest
 from jaxppo.interop import default_promotion
 
@@ -96,7 +95,7 @@ def _construct(name: str, task: str, backend: str) -> Env:
     def reset(key: jax.Array, params: Params) -> tuple[State, jax.Array]:
         with _foreign():
             first = env.reset(key)
-            return State(jax.tree.map(_strong, first.pipeline_state), jnp.zeros((), jnp.int32)), _strong(first.obs)
+            return State(jax.tree.map(strong, first.pipeline_state), jnp.zeros((), jnp.int32)), strong(first.obs)
 
     def step(key: jax.Array, state: State, action: jax.Array, params: Params) -> tuple[State, TimeStep]:
         with _foreign():

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxppo.envs.base import Box, Discrete, Env, MultiDiscrete, Space, TimeStep
+from jaxppo.envs.base import Box, Discrete, Env, MultiDiscrete, Space, TimeStep, strong
 from jaxppo.fields import ConfigError, suggest
 from jaxppo.interop import default_promotion
 
@@ -82,7 +82,7 @@ def from_gymnax(env: Any, name: str | None = None) -> Env:
     def reset(key: jax.Array, params: Any) -> tuple[Any, Any]:
         with default_promotion():
             obs, state = env.reset_env(key, params)
-            return jax.tree.map(_strong, state), _observe(obs, obs_space)
+            return jax.tree.map(strong, state), _observe(obs, obs_space)
 
     def step(key: jax.Array, state: Any, action: jax.Array, params: Any) -> tuple[Any, TimeStep]:
         with default_promotion():
@@ -124,7 +124,7 @@ def _observe(obs: Any, space: Any) -> Any:
         return {key: _observe(obs[key], part) for key, part in space.spaces.items()}
     if isinstance(space, spaces.Tuple):
         return tuple(_observe(x, part) for x, part in zip(obs, space.spaces, strict=True))
-    return jax.tree.map(_strong, obs)
+    return jax.tree.map(strong, obs)
 
 
 def _space(space: Any, name: str) -> Space:
@@ -151,8 +151,3 @@ def _draw(env: Any, states: Sequence[Any], returns: Sequence[float], params: Any
 
     with default_promotion():
         Visualizer(env, params, states, returns).animate(str(path))
-
-
-def _strong(x: Any) -> jax.Array:
-    """Strip weak types, which would make the update compile a second time."""
-    return jnp.asarray(x, jnp.asarray(x).dtype)
