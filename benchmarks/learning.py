@@ -48,7 +48,8 @@ LEVELS = {
     "Reacher-misc": "56 or more",
     "Swimmer-misc": "431 or more",
     "Pong-misc": "1000, the ceiling",
-    "PointRobot-misc": "12.6 for one who knows the goal",
+    "MetaMaze-misc": "51 without memory, measured here",
+    "PointRobot-misc": "12.6 for one who knows the goal; 4.4 without memory, measured here",
 }
 
 
