@@ -198,7 +198,7 @@ def two_choices() -> Env:
         return state, state.obs
 
     def step(key: jax.Array, state: State, action: jax.Array, params: Any) -> tuple[State, TimeStep]:
-        right = (action[0] == state.obs[0]).astype(jnp.float32) + (action[1] == 2).astype(jnp.float32)
+        right = (action[0] == state.obs[0].astype(jnp.int32)).astype(jnp.float32) + (action[1] == 2).astype(jnp.float32)
         return state, timestep(state.obs, right, terminated=True)
 
     observation = jax.ShapeDtypeStruct((1,), jnp.float32)

@@ -186,16 +186,16 @@ def test_gae_is_that_of_brax():
 
 @pytest.mark.slow
 def test_learns_to_balance():
-    """The inverted pendulum, which random actions topple after 23 of 1000 steps: three seeds of 1,000,000 steps."""
+    """The inverted pendulum, which random actions topple after 23 of 1000 steps: two seeds of 300,000 steps."""
     config = jaxppo.Config(
         env="brax/inverted_pendulum",
-        total_timesteps=1_000_000,
+        total_timesteps=300_000,
         num_envs=64,
         num_steps=64,
         normalize_obs=True,
         normalize_reward=True,
         learner=jaxppo.SGD(learning_rate=1e-3, num_epochs=4, num_minibatches=8, ent_coef=0.0),
     )
-    result = jax.vmap(jaxppo.train, in_axes=(None, 0))(config, jax.random.split(jax.random.key(42), 3))
+    result = jax.vmap(jaxppo.train, in_axes=(None, 0))(config, jax.random.split(jax.random.key(42), 2))
     tail = np.asarray(result.metrics.episode_return)[:, -(config.num_updates // 10) :]
-    assert np.nanmean(tail, axis=1).mean() >= 700
+    assert np.nanmean(tail, axis=1).mean() >= 300

@@ -148,14 +148,14 @@ def late_return(config, seeds=3):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("memory", "low", "high"), [("gru", 300, 500), ("lstm", 300, 500), ("none", 0, 100)])
+@pytest.mark.parametrize(("memory", "low", "high"), [("gru", 200, 500), ("lstm", 200, 500), ("none", 0, 80)])
 def test_cartpole_without_velocities(memory, low, high):
-    """Memory tells how fast things move, and without it the pole falls after some 50 steps."""
-    network = jaxppo.MLP(memory=memory)
-    learner = jaxppo.SGD(learning_rate=1e-3, ent_coef=0.0)
-    config = jaxppo.Config(env=HIDDEN, num_envs=16, total_timesteps=300_000, network=network, learner=learner)
-    scores = late_return(config, seeds=2)
-    assert np.all((scores >= low) & (scores <= high)), scores
+    """Memory tells how fast things move, and without it the pole falls after some 50 steps, however long one trains."""
+    learner = jaxppo.SGD(learning_rate=2e-3)
+    config = jaxppo.Config(
+        env=HIDDEN, num_envs=16, total_timesteps=150_000, network=jaxppo.MLP(memory=memory), learner=learner
+    )
+    assert low <= late_return(config, seeds=2).mean() <= high
 
 
 @pytest.mark.slow
