@@ -4,6 +4,7 @@ COMMON = {
     "gamma": 0.99,
     "gae_lambda": 0.95,
     "clip_eps": 0.2,
+    "vf_clip_eps": 0.2,
     "learning_rate": 2.5e-4,
     "num_epochs": 4,
     "num_minibatches": 4,
@@ -12,6 +13,7 @@ COMMON = {
     "max_grad_norm": 0.5,
     "hidden": (64, 64),
     "activation": "tanh",
+    "box_policy": "gaussian",
     "num_agents": 1,
 }
 
@@ -35,4 +37,14 @@ CASES = {
         "num_agents": 16,
     },
     "E": {**COMMON, "env": "Pendulum-v1", "num_envs": 64, "num_steps": 64, "ent_coef": 0.0, "total_timesteps": 819_200},
+    "F": {
+        **COMMON,
+        "env": "brax/inverted_pendulum",
+        "learning_rate": 1e-3,
+        "num_envs": 256,
+        "num_steps": 16,
+        "ent_coef": 0.0,
+        "box_policy": "tanh",  # the only one of jaxppo's that Brax's PPO has too
+        "total_timesteps": 327_680,
+    },
 }

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from jaxppo.networks import CNN, MLP, Custom
     from jaxppo.objectives import AdaptiveKL, Clip, FixedKL, Objective, PolicyGradient, Unclipped
     from jaxppo.policy import act, act_recurrent, evaluate, initial_carry, value
+    from jaxppo.population import Population
     from jaxppo.presets import preset
+    from jaxppo.sweeps import sweep
+    from jaxppo.tables import load_results
     from jaxppo.training import init, train, update
     from jaxppo.types import Metrics, Policy, Result, TrainState
 
@@ -31,6 +34,7 @@ _HOME = {
     "Metrics": "types",
     "Objective": "objectives",
     "Policy": "types",
+    "Population": "population",
     "PolicyGradient": "objectives",
     "Result": "types",
     "TrainState": "types",
@@ -43,7 +47,9 @@ _HOME = {
     "gae": "advantages",
     "init": "training",
     "initial_carry": "policy",
+    "load_results": "tables",
     "preset": "presets",
+    "sweep": "sweeps",
     "train": "training",
     "update": "training",
     "value": "policy",
@@ -63,6 +69,7 @@ __all__ = [
     "Objective",
     "Policy",
     "PolicyGradient",
+    "Population",
     "Result",
     "TrainState",
     "TrustRegion",
@@ -75,7 +82,9 @@ __all__ = [
     "gae",
     "init",
     "initial_carry",
+    "load_results",
     "preset",
+    "sweep",
     "train",
     "update",
     "value",

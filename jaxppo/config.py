@@ -11,7 +11,7 @@ from jaxppo import envs
 from jaxppo.envs import wrappers
 from jaxppo.fields import check, flag, hyperparameters, is_a, is_pytree, is_real, nested, number, plain, whole
 from jaxppo.learners import SGD, Learner, TrustRegion
-from jaxppo.networks import CNN, MLP, Custom, NetworkSpec
+from jaxppo.networks import CNN, MLP, Custom, Network, NetworkSpec
 
 __all__ = ["Config", "EnvParams", "batch_axes"]
 
@@ -114,12 +114,10 @@ class Config:
     def __post_init__(self) -> None:
         if not isinstance(self.env_params, EnvParams):
             object.__setattr__(self, "env_params", EnvParams(self.env_params))
-        env = self.make_env()
-        env_params = envs.override(env, self.env_params)
+        envs.override(self.make_env(), self.env_params)
         batch = f"at least num_envs*num_steps={self.batch_size}, one update"
         check(self.total_timesteps >= self.batch_size, "total_timesteps", self.total_timesteps, batch)
-        network = self.network.build(env.observation, env.action_space(env_params))
-        self.learner.check(self.num_envs, self.num_steps, network)
+        self.learner.check(self.num_envs, self.num_steps, self.make_network())
 
     @property
     def batch_size(self) -> int:
@@ -139,6 +137,11 @@ class Config:
         if self.frame_stack > 1:
             env = wrappers.stack_frames(env, self.frame_stack)
         return wrappers.observe_last(env) if self.observe_last else env
+
+    def make_network(self) -> Network:
+        """The network bound to the environment's spaces."""
+        env = self.make_env()
+        return self.network.build(env.observation, env.action_space(envs.override(env, self.env_params)))
 
 
 def batch_axes(config: Config) -> Config:

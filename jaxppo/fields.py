@@ -25,6 +25,7 @@ __all__ = [
     "is_a",
     "is_pytree",
     "is_real",
+    "is_whole",
     "nested",
     "number",
     "plain",
@@ -66,7 +67,7 @@ def number(
     elif low > -math.inf:
         parts.append(f">= {low:g}")
     if above > -math.inf:
-        parts.append(f"> {above:g}")
+        parts.append(f"> {above:g}" + (f" and <= {high:g}" if high < math.inf else ""))
     allowed = " ".join(parts) + (" or None" if optional else "")
 
     def ok(value: Any) -> bool:
@@ -81,7 +82,7 @@ def number(
         inside = (array >= low) & (array <= high) & (array > above)
         return bool(np.all(inside if infinite else inside & np.isfinite(array)))
 
-    return _field(default, ok, allowed, static=False)
+    return _field(default, ok, allowed, static=False, limits=(max(low, above), high))
 
 
 def whole(*, default: int, minimum: int, maximum: int = 2**31 - 1) -> Any:
@@ -89,8 +90,7 @@ def whole(*, default: int, minimum: int, maximum: int = 2**31 - 1) -> Any:
     allowed = f"a whole number >= {minimum}" + (f" and <= {maximum}" if maximum < 2**31 - 1 else "")
 
     def ok(value: Any) -> bool:
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        return whole and bool(minimum <= value <= maximum)
+        return is_whole(value, minimum) and bool(value <= maximum)
 
     return _field(default, ok, allowed if maximum < 2**31 - 1 else allowed + " (and < 2^31)")
 
@@ -123,6 +123,11 @@ def is_real(value: Any) -> bool:
         return False
     dtype = np.asarray(value).dtype
     return bool(jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.floating))
+
+
+def is_whole(value: Any, minimum: int = 1) -> bool:
+    """Whether `value` is a whole number, `minimum` or more; booleans are not."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= minimum)
 
 
 def is_a(value: Any, *methods: str) -> bool:
@@ -174,8 +179,8 @@ def hyperparameters(cls: type[T]) -> type[T]:
     return cls
 
 
-def _field(default: Any, ok: Callable[[Any], bool], allowed: str, *, static: bool = True) -> Any:
-    return dataclasses.field(default=default, metadata={"ok": ok, "allowed": allowed, "static": static})
+def _field(default: Any, ok: Callable[[Any], bool], allowed: str, *, static: bool = True, **more: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"ok": ok, "allowed": allowed, "static": static, **more})
 
 
 def _show(value: Any) -> str:

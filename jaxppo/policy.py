@@ -15,7 +15,7 @@ from jaxppo.envs import TimeStep
 from jaxppo.fields import check
 from jaxppo.normalize import normalize_obs
 from jaxppo.rollout import env_action
-from jaxppo.training import build, build_network
+from jaxppo.training import build
 from jaxppo.types import Policy, TrainState
 
 __all__ = ["act", "act_recurrent", "evaluate", "initial_carry", "play", "value"]
@@ -76,7 +76,7 @@ def act_recurrent(
 
 def initial_carry(config: Config, batch: int) -> Any:
     """The network's memory [B, …] before the first of an episode's observations; `()` if it has none."""
-    return build_network(config).initial_carry(batch)
+    return config.make_network().initial_carry(batch)
 
 
 def value(config: Config, state: TrainState | Policy, obs: jax.Array) -> jax.Array:
@@ -137,7 +137,7 @@ def _check_inputs(config: Config, obs: Any, key: jax.Array | None, greedy: bool)
 
 
 def _check_no_memory(config: Config) -> None:
-    if build_network(config).recurrent:
+    if config.make_network().recurrent:
         raise ValueError("network with memory: an observation alone does not tell; act_recurrent takes its carry too")
 
 
@@ -163,7 +163,7 @@ def _act_recurrent(
 
 @jax.jit
 def _value(config: Config, policy: Policy, obs: Any) -> jax.Array:
-    return build_network(config).apply(policy.params, (), _see(config, policy, obs), _fresh(obs))[2]
+    return config.make_network().apply(policy.params, (), _see(config, policy, obs), _fresh(obs))[2]
 
 
 def _fresh(obs: Any) -> jax.Array:
@@ -177,7 +177,7 @@ def _step(
     space, default = (env.action_space(params) for params in (envs.override(env, config.env_params), env.params))
     if [jnp.ndim(bound) for bound in jax.tree.leaves(space)] != [jnp.ndim(bound) for bound in jax.tree.leaves(default)]:
         raise ValueError("env_params: must give one set of bounds to act within, not one for each environment")
-    carry, distribution, _ = build_network(config).apply(policy.params, carry, _see(config, policy, obs), reset)
+    carry, distribution, _ = config.make_network().apply(policy.params, carry, _see(config, policy, obs), reset)
     actions = _choose(distribution, key, greedy)
     return carry, jax.vmap(lambda action: env_action(distribution, action, space))(actions)
 

@@ -186,8 +186,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "GaussianBandit-misc": {"total_timesteps": 200_000, "num_envs": 16, "learning_rate": 1e-3, "ent_coef": 0.1},
 }
 
-ONCE = {"num_epochs": 1, "num_minibatches": 1}
-
 # Spelt out, because the preset of an environment may have epochs.
 ON_POLICY = {"objective": "policy-gradient", **IMPLIED["policy-gradient"]}
 
@@ -241,11 +239,7 @@ def preset_settings(env: str, method: str, settings: Mapping[str, Any]) -> dict[
             check(
                 settings[name] == kinds[name], name, settings[name], f"{kinds[name]} or left out with preset {method}"
             )
-    known = {
-        **PRESETS.get(env, {}),
-        **METHODS[method],
-        **BY_METHOD.get((env, method), {}),
-    }
+    known = {**PRESETS.get(env, {}), **METHODS[method], **BY_METHOD.get((env, method), {})}
     names = applicable({**kinds_of(known), **kinds_of(settings)})
     return {**{name: value for name, value in known.items() if name in names}, **settings}
 

@@ -1,25 +1,25 @@
 """What a person sees while a run trains: a live bar on a terminal, plain lines elsewhere."""
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Protocol
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-__all__ = ["Bar", "Lines", "Progress", "count"]
+__all__ = ["Bar", "Lines", "Progress", "Silent", "count"]
 
 
 class Progress(Protocol):
     """Told of what happens in a run."""
 
-    def compiled(self, seconds: float) -> None:
-        """The program is compiled and training begins."""
+    def note(self, text: str) -> None:
+        """Something to say once."""
         ...
 
-    def advance(self, rows: Sequence[Mapping[str, Any]], steps_per_second: float) -> None:
-        """Another chunk of updates is done; `rows` are their metrics."""
+    def advance(self, steps: int, rate: float, metrics: Mapping[str, np.ndarray]) -> None:
+        """So many steps are done, of late `rate` per second; `metrics` [agents, updates] are of the last chunk."""
         ...
 
     def close(self) -> None:
@@ -44,16 +44,14 @@ class Bar:
         self._task = self._bar.add_task("", total=total_steps, steps="0", of=count(total_steps), rate="–", score="–")
         self._bar.start()
 
-    def compiled(self, seconds: float) -> None:
-        self._console.print(f"compiled in {seconds:.1f} s")
-        self._bar.reset(self._task)
+    def note(self, text: str) -> None:
+        self._console.print(text)
 
-    def advance(self, rows: Sequence[Mapping[str, Any]], steps_per_second: float) -> None:
-        steps = rows[-1]["env_steps"]
-        known = _score(rows)
+    def advance(self, steps: int, rate: float, metrics: Mapping[str, np.ndarray]) -> None:
+        known = _score(metrics)
         if known is not None:
             self._bar.update(self._task, score=f"{known:.1f}")
-        self._bar.update(self._task, completed=steps, steps=count(steps), rate=count(steps_per_second))
+        self._bar.update(self._task, completed=steps, steps=count(steps), rate=count(rate))
 
     def close(self) -> None:
         self._bar.stop()
@@ -68,17 +66,29 @@ class Lines:
         self._tenths = 0
         self._score: float | None = None
 
-    def compiled(self, seconds: float) -> None:
-        self._console.print(f"compiled in {seconds:.1f} s")
+    def note(self, text: str) -> None:
+        self._console.print(text)
 
-    def advance(self, rows: Sequence[Mapping[str, Any]], steps_per_second: float) -> None:
-        steps = rows[-1]["env_steps"]
-        known = _score(rows)
+    def advance(self, steps: int, rate: float, metrics: Mapping[str, np.ndarray]) -> None:
+        known = _score(metrics)
         self._score = self._score if known is None else known
         if steps * 10 // self._total > self._tenths:
             self._tenths = steps * 10 // self._total
             score = "–" if self._score is None else f"{self._score:.1f}"
-            self._console.print(f"{steps} steps · {count(steps_per_second)} steps/s · return {score}")
+            self._console.print(f"{steps} steps · {count(rate)} steps/s · return {score}")
+
+    def close(self) -> None:
+        """Nothing to tidy up."""
+
+
+class Silent:
+    """Nothing."""
+
+    def note(self, text: str) -> None:
+        """Said to nobody."""
+
+    def advance(self, steps: int, rate: float, metrics: Mapping[str, np.ndarray]) -> None:
+        """Shown to nobody."""
 
     def close(self) -> None:
         """Nothing to tidy up."""
@@ -92,8 +102,7 @@ def count(number: float) -> str:
     return f"{number:.0f}"
 
 
-def _score(rows: Sequence[Mapping[str, Any]]) -> float | None:
-    """Mean return of the episodes that ended in the last updates, about 20 of them or all of the chunk."""
-    recent = [row for row in rows[-20:] if not math.isnan(row["episode_return"])]
-    episodes = sum(row["episodes"] for row in recent)
-    return sum(row["episode_return"] * row["episodes"] for row in recent) / episodes if episodes else None
+def _score(metrics: Mapping[str, np.ndarray]) -> float | None:
+    """Mean return of the episodes that ended in the last 20 updates, or in all of the chunk if it is shorter."""
+    returns, episodes = (metrics[name][:, -20:] for name in ("episode_return", "episodes"))
+    return float(np.nansum(returns * episodes) / episodes.sum()) if episodes.any() else None

@@ -8,13 +8,11 @@ curve.png        return against environment steps and against wall time
 
 import json
 import math
-import os
 import platform
 import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,7 +23,8 @@ from flax import serialization
 
 from jaxppo.config import Config
 from jaxppo.fields import ConfigError
-from jaxppo.settings import from_settings, to_settings
+from jaxppo.files import write_whole
+from jaxppo.settings import from_settings
 from jaxppo.training import init
 from jaxppo.types import Policy
 
@@ -61,12 +60,10 @@ def create(path: Path, *, overwrite: bool) -> None:
         raise ConfigError("out", path, f"a directory that can be written; {error.strerror}") from error
 
 
-def describe(config: Config, seed: int) -> dict[str, Any]:
-    """The manifest of a run that is about to start."""
+def describe() -> dict[str, Any]:
+    """What a manifest says about where its numbers come from."""
     return {
         "command": shlex.join(["jaxppo", *sys.argv[1:]]),
-        "seed": seed,
-        "config": to_settings(config),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "device": {
             "platform": jax.default_backend(),
@@ -79,12 +76,12 @@ def describe(config: Config, seed: int) -> dict[str, Any]:
 
 def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
     """Write the manifest, whole or not at all."""
-    _write(path / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
+    write_whole(path / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
 
 
 def write_policy(path: Path, policy: Policy) -> None:
     """Write the policy, whole or not at all."""
-    _write(path / "policy.msgpack", serialization.to_bytes(jax.device_get(policy)))
+    write_whole(path / "policy.msgpack", serialization.to_bytes(jax.device_get(policy)))
 
 
 def append_metrics(path: Path, rows: Iterable[Mapping[str, float]]) -> None:
@@ -128,18 +125,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{Path(error.filename or '').name}: {error.strerror}"
     return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
-def _write(path: Path, content: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _version(package: str) -> str | None:

@@ -100,32 +100,29 @@ def collect(
     num_envs = loop.reset.shape[0]
     see = view or (lambda obs: obs)
 
-    def fresh(key: jax.Array) -> tuple[Any, Any]:
-        return envs.reset(jax.random.split(key, num_envs))
-
-    # Random numbers are drawn for the whole segment at once, and so are the resets while they are few bytes.
+    # Random numbers are drawn for the whole segment at once, and so are the resets while they are few bytes. Each call
+    # of the generator is a loop that takes XLA a while to compile, hence so few of them.
     key_noise, key_steps, key_resets = jax.random.split(key, 3)
-    shapes = jax.eval_shape(lambda: network.apply(params, loop.carry, see(loop.obs), loop.reset)[1])
-    noises = jax.vmap(shapes.noise)(jax.random.split(key_noise, num_steps))
-    step_keys = jax.random.split(key_steps, num_steps)
-    resets: Any = jax.random.split(key_resets, num_steps)
-    ahead = num_steps * _num_bytes(jax.eval_shape(fresh, key_resets)) <= RESETS_AHEAD_BYTES
+    one = jax.eval_shape(lambda: network.apply(params, loop.carry, see(loop.obs), loop.reset)[1])
+    segment = jax.eval_shape(jax.vmap(lambda _, x: x, in_axes=(0, None)), jnp.arange(num_steps), one)
+    noises = segment.noise(key_noise)
+    step_keys = jax.random.split(key_steps, (num_steps, num_envs))
+    resets: Any = jax.random.split(key_resets, (num_steps, num_envs))
+    ahead = num_steps * _num_bytes(jax.eval_shape(envs.reset, resets[0])) <= RESETS_AHEAD_BYTES
     if ahead:
-        resets = jax.vmap(fresh)(resets)
+        resets = jax.vmap(envs.reset)(resets)
 
     def step(
         carry: tuple[EnvLoop, EpisodeStats], drawn: tuple[jax.Array, jax.Array, Any]
     ) -> tuple[tuple[EnvLoop, EpisodeStats], Trajectory]:
         loop, stats = carry
-        noise, key_step, reset = drawn
+        noise, step_keys, reset = drawn
         obs = see(loop.obs)
         net_carry, distribution, value = network.apply(params, loop.carry, obs, loop.reset)
         action = distribution.from_noise(noise)
-        env_state, timestep = envs.step(
-            jax.random.split(key_step, num_envs), loop.env_state, action, partial(env_action, distribution)
-        )
+        env_state, timestep = envs.step(step_keys, loop.env_state, action, partial(env_action, distribution))
         done = timestep.terminated | timestep.truncated
-        fresh_state, fresh_obs = reset if ahead else fresh(reset)
+        fresh_state, fresh_obs = reset if ahead else envs.reset(reset)
         discounted_return = loop.discounted_return
         if reward_discount is not None:
             discounted_return = timestep.reward + reward_discount * jnp.where(loop.reset, 0.0, discounted_return)

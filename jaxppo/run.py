@@ -1,30 +1,21 @@
-"""The host loop around the compiled program: chunks of updates, and between them logs, progress and signals."""
+"""A run: one agent trained by the host loop, with its files, its progress and its final evaluation."""
 
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxppo import results
-from jaxppo.config import Config, canonical
+from jaxppo.config import Config
+from jaxppo.loop import Training, agent_keys, begin, compile_program, interruption, stack
 from jaxppo.plot import write_curves
 from jaxppo.policy import evaluate
 from jaxppo.progress import Progress
-from jaxppo.training import init, update_step
-from jaxppo.types import Metrics, TrainState
+from jaxppo.settings import to_settings
 
 __all__ = ["Outcome", "train_run"]
-
-CHUNK_SECONDS = 0.7  # how long the compiled program runs between two looks at the outside world
-CHUNK_UPDATES = 1024  # the most updates in a chunk: the size of the buffer for their metrics
 
 
 class Outcome(NamedTuple):
@@ -53,67 +44,44 @@ def train_run(
     An interrupt (SIGINT or SIGTERM) ends training after the current chunk, and what was learned so far is saved; a
     second one ends the process.
     """
-    manifest = results.describe(config, seed)
+    manifest = {**results.describe(), "seed": seed, "config": to_settings(config)}
     results.write_manifest(path, {**manifest, "status": "running"})
-    with _interruption() as interrupted:
-        key_init, key_eval = jax.random.split(jax.random.key(seed))
+    with interruption() as interrupted:
+        key_train, key_evaluate = agent_keys(seed)
+        configs, devices = stack([config]), (jax.local_devices()[0],)
         began = time.perf_counter()
-        state = init(config, key_init)
-        numbers = canonical(config)
-        program = _chunk.lower(numbers, state, jnp.int32(1)).compile()
-        compile_seconds = time.perf_counter() - began
-        progress.compiled(compile_seconds)
-        done, train_seconds, status = 0, 0.0, "finished"
-        chunk = 1
-        while done < config.num_updates and status == "finished":
-            chunk = min(chunk, config.num_updates - done, CHUNK_UPDATES)
-            began = time.perf_counter()
-            state, buffer = program(numbers, state, jnp.int32(chunk))
-            metrics = jax.device_get(buffer)
-            seconds = time.perf_counter() - began
-            rows = _rows(metrics, chunk, train_seconds, seconds)
+        program = compile_program(config, 1, devices)
+        training = Training(program, configs, begin(configs, key_train[None], devices))
+        compile_seconds = time.perf_counter() - began  # of what it begins with too
+        progress.note(f"compiled in {compile_seconds:.1f} s")
+        status = "finished"
+        while training.done < config.num_updates and status == "finished":
+            metrics = training.advance(config.num_updates)
+            rows = _rows(metrics)
+            first = training.done - len(rows) + 1
             results.append_metrics(
-                path, [row for i, row in enumerate(rows, done + 1) if i % log_interval == 0 or i == config.num_updates]
+                path, [row for i, row in enumerate(rows, first) if i % log_interval == 0 or i == config.num_updates]
             )
-            done, train_seconds = done + chunk, train_seconds + seconds
-            progress.advance(rows, chunk * config.batch_size / seconds)
-            chunk = max(1, round(chunk * CHUNK_SECONDS / seconds))
+            done = training.done * config.batch_size
+            progress.advance(done, done / training.seconds, metrics)
             if interrupted:
                 status = "interrupted"
-            if not all(np.isfinite(row["grad_norm"]) for row in rows) or not _finite(state):
+            if not (np.isfinite(metrics["grad_norm"]).all() and training.finite().all()):
                 status = "diverged"
     progress.close()
     returns = None
     if status != "diverged":
-        results.write_policy(path, state.policy)
-        returns = np.asarray(evaluate(config, state, key_eval, eval_episodes))
-    outcome = Outcome(status, done, compile_seconds, train_seconds, returns)
+        policy = jax.tree.map(lambda x: x[0], training.states.policy)
+        results.write_policy(path, policy)
+        returns = np.asarray(evaluate(config, policy, key_evaluate, eval_episodes))
+    outcome = Outcome(status, training.done, compile_seconds, training.seconds, returns)
     _finish(path, manifest, config, outcome)
     return outcome
 
 
-@partial(jax.jit, donate_argnums=1)
-def _chunk(config: Config, state: TrainState, num_updates: jax.Array) -> tuple[TrainState, Metrics]:
-    """`num_updates` updates, at most `CHUNK_UPDATES`, and their metrics in a buffer of that size."""
-    shapes = jax.eval_shape(update_step, config, state)[1]
-    buffer = jax.tree.map(lambda leaf: jnp.zeros((CHUNK_UPDATES, *leaf.shape), leaf.dtype), shapes)
-
-    def body(i: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
-        state, metrics = update_step(config, carry[0])
-        return state, jax.tree.map(lambda old, new: old.at[i].set(new), carry[1], metrics)
-
-    return jax.lax.fori_loop(0, num_updates, body, (state, buffer))
-
-
-def _finite(state: TrainState) -> bool:
-    """Whether every parameter is a finite number."""
-    return all(bool(np.all(np.isfinite(leaf))) for leaf in jax.tree.leaves(jax.device_get(state.policy.params)))
-
-
-def _rows(metrics: Metrics, count: int, since: float, seconds: float) -> list[dict[str, Any]]:
-    """A row per update; wall time is spread evenly over the updates of a chunk."""
-    columns = {name: values[:count].tolist() for name, values in metrics.named().items()}
-    columns["wall_time"] = [round(since + seconds * (i + 1) / count, 6) for i in range(count)]
+def _rows(metrics: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """A row per update of the only agent."""
+    columns = {name: values[0].tolist() for name, values in metrics.items()}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
@@ -136,24 +104,3 @@ def _finish(path: Path, manifest: dict[str, Any], config: Config, outcome: Outco
     if metrics:
         name = manifest["config"]["env"]
         write_curves(path / "curve.png", {name: metrics}, title=f"{name}, seed {manifest['seed']}")
-
-
-@contextmanager
-def _interruption() -> Iterator[list[int]]:
-    """A list that fills with the first SIGINT or SIGTERM received; a second one acts as it always does."""
-    received: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-    before = {number: signal.getsignal(number) for number in numbers}
-
-    def note(number: int, frame: Any) -> None:
-        received.append(number)
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

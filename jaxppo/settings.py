@@ -23,6 +23,7 @@ __all__ = [
     "KINDS",
     "applicable",
     "check_names",
+    "every_field",
     "from_settings",
     "kinds_of",
     "owned",
@@ -49,7 +50,7 @@ IMPLIED: dict[str, dict[str, Any]] = {"policy-gradient": {"num_epochs": 1, "num_
 
 
 # Of a run, not of its config.
-FLAGS_ONLY = {"seed", "out", "overwrite", "preset", "log_interval", "quiet"}
+FLAGS_ONLY = {"seed", "out", "overwrite", "preset", "log_interval", "quiet", "agents", "repeats"}
 
 
 def to_settings(config: Config) -> dict[str, Any]:
@@ -82,6 +83,16 @@ def applicable(settings: Mapping[str, Any]) -> list[str]:
         ConfigError: an unknown kind.
     """
     return [field.name for field in _walk(Config, settings)]
+
+
+def every_field() -> dict[str, list[Any]]:
+    """Every setting that there is with some kind, with its fields: one for each class that has it."""
+    classes = [Config, *(kind for kinds in KINDS.values() for kind in kinds.values())]
+    fields: dict[str, list[Any]] = {}
+    for cls in classes:
+        for field in dataclasses.fields(cls):
+            fields.setdefault(field.name, []).append(field)
+    return fields
 
 
 def owned(kind: Any) -> list[str]:
@@ -162,8 +173,9 @@ def _collect(node: Any) -> dict[str, Any]:
     for field in dataclasses.fields(node):
         value = getattr(node, field.name)
         if field.name in KINDS:
-            settings[field.name] = {cls: kind for kind, cls in KINDS[field.name].items()}[type(value)]
-            settings.update(_collect(value))
+            kinds = {cls: kind for kind, cls in KINDS[field.name].items()}
+            settings[field.name] = kinds.get(type(value), type(value).__name__)  # one of a user's own goes by its class
+            settings.update(_collect(value) if dataclasses.is_dataclass(value) else {})
         elif isinstance(value, Mapping):
             settings[field.name] = {name: np.asarray(number).tolist() for name, number in value.items()}
         else:

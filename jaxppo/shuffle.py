@@ -8,20 +8,21 @@ times faster than `jax.random.permutation`, which sorts.
 import jax
 import jax.numpy as jnp
 
-__all__ = ["permutation"]
+__all__ = ["permutations"]
 
 ROUNDS = 12
 SMALLEST = 256  # below this the halves of the index are too few bits to mix well, and sorting is cheap
 
 
-def permutation(key: jax.Array, size: int) -> jax.Array:
-    """A random permutation of 0 … size − 1: int32 [size]. Consumes `key`."""
+def permutations(key: jax.Array, count: int, size: int) -> jax.Array:
+    """Independent random permutations of 0 … size − 1: int32 [count, size]. Consumes `key`."""
     if size < SMALLEST:
-        return jax.random.permutation(key, size).astype(jnp.int32)
+        ordered = jnp.tile(jnp.arange(size, dtype=jnp.int32), (count, 1))
+        return jax.random.permutation(key, ordered, axis=1, independent=True)
     bits = (size - 1).bit_length()
     low_bits = bits // 2
     high_bits = bits - low_bits
-    round_keys = jax.random.bits(key, (ROUNDS,), jnp.uint32)
+    round_keys = jax.random.bits(key, (ROUNDS, count, 1), jnp.uint32)
 
     def bijection(x: jax.Array) -> jax.Array:
         high, low = x >> low_bits, x & _mask(low_bits)
@@ -34,7 +35,7 @@ def permutation(key: jax.Array, size: int) -> jax.Array:
     walked = jax.lax.while_loop(
         lambda x: jnp.any(x >= limit),
         lambda x: jnp.where(x >= limit, bijection(x), x),
-        bijection(jnp.arange(size, dtype=jnp.uint32)),
+        bijection(jnp.tile(jnp.arange(size, dtype=jnp.uint32), (count, 1))),
     )
     return walked.astype(jnp.int32)
 

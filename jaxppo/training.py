@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from jaxppo import envs
 from jaxppo.advantages import gae
+from jaxppo.compilation import program
 from jaxppo.config import Config, canonical
 from jaxppo.envs.base import split_mask
 from jaxppo.envs.batch import EnvBatch, batch
@@ -19,7 +20,7 @@ from jaxppo.normalize import RunningMoments, normalize_obs, scale
 from jaxppo.rollout import EpisodeStats, Trajectory, collect, start
 from jaxppo.types import Batch, EnvLoop, Metrics, Policy, Result, TrainState
 
-__all__ = ["build", "build_network", "init", "train", "update"]
+__all__ = ["build", "init", "train", "update"]
 
 FEW_SLOTS = 8  # up to this many truncations of an environment in a segment, their final observations are picked out
 
@@ -53,7 +54,7 @@ def update(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
     return _update(canonical(config), state)
 
 
-@jax.jit
+@program
 def _train(config: Config, key: jax.Array) -> Result:
     return Result(
         *jax.lax.scan(lambda state, _: update_step(config, state), init_step(config, key), length=config.num_updates)
@@ -64,13 +65,7 @@ def build(config: Config, num_envs: int | None = None) -> tuple[EnvBatch, Networ
     """The environments, `config.num_envs` of them unless told otherwise, and the network bound to their spaces."""
     env = config.make_env()
     env_params = envs.override(env, config.env_params)
-    return batch(env, env_params, num_envs or config.num_envs, config.num_envs), build_network(config)
-
-
-def build_network(config: Config) -> Network:
-    """The network bound to the environment's spaces."""
-    env = config.make_env()
-    return config.network.build(env.observation, env.action_space(envs.override(env, config.env_params)))
+    return batch(env, env_params, num_envs or config.num_envs, config.num_envs), config.make_network()
 
 
 def init_step(config: Config, key: jax.Array) -> TrainState:
@@ -91,16 +86,56 @@ def init_step(config: Config, key: jax.Array) -> TrainState:
 
 def update_step(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
     """`update` without its own jit, for use inside a compiled program."""
-    env_batch, network = build(config)
     key, key_collect, key_learn = jax.random.split(state.key, 3)
-    params, obs_moments = state.policy.params, state.policy.obs_moments
-    view = None if obs_moments is None else partial(normalize_obs, obs_moments, limit=config.obs_clip)
-
-    reward_discount = config.gamma if config.normalize_reward else None
-
-    loop, trajectory, episodes = collect(
-        env_batch, network, params, view, state.loop, key_collect, config.num_steps, reward_discount
+    loop, trajectory, episodes = collect_segment(config, state, key_collect)
+    segment, obs_moments, reward_moments = learning_batch(config, state, loop, trajectory)
+    progress = jnp.minimum(state.num_updates / config.num_updates, 1.0)
+    learner, params, metrics = config.learner.update(
+        config.make_network(), state.learner, state.policy.params, segment, key_learn, progress
     )
+    state = TrainState(Policy(params, obs_moments), reward_moments, learner, loop, key, state.num_updates + 1)
+    return state, Metrics(
+        env_steps=state.num_updates * config.batch_size,
+        explained_variance=_explained_variance(segment.value, segment.target),
+        **_episode_metrics(episodes),
+        **{name: value for name, value in metrics.items() if name in Metrics._fields},
+        extra={name: value for name, value in metrics.items() if name not in Metrics._fields} or None,
+    )
+
+
+def collect_segment(config: Config, state: TrainState, key: jax.Array) -> tuple[EnvLoop, Trajectory, EpisodeStats]:
+    """The first part of an update: `collect` with the state's policy. Consumes `key`."""
+    env_batch, network = build(config)
+    reward_discount = config.gamma if config.normalize_reward else None
+    return collect(
+        env_batch,
+        network,
+        state.policy.params,
+        _view(config, state),
+        state.loop,
+        key,
+        config.num_steps,
+        reward_discount,
+    )
+
+
+def learning_batch(
+    config: Config, state: TrainState, loop: EnvLoop, trajectory: Trajectory
+) -> tuple[Batch, RunningMoments | None, RunningMoments | None]:
+    """The second part of an update: advantages, with the values of final observations that they need.
+
+    Args:
+        config: what to train and how.
+        state: the state before collection.
+        loop: where collection stands after it.
+        trajectory: what was collected.
+
+    Returns:
+        What the learner learns from, and the moments of observations and of discounted returns with the segment merged
+        in, None where there are none.
+    """
+    env_batch, network = build(config)
+    params, obs_moments, view = state.policy.params, state.policy.obs_moments, _view(config, state)
     # Observation statistics stay frozen until the update is over, so that the first ratios are exactly 1.
     if obs_moments is not None and trajectory.raw_obs is not None:
         obs_moments = obs_moments.merge(split_mask(trajectory.raw_obs)[0])
@@ -130,20 +165,17 @@ def update_step(config: Config, state: TrainState) -> tuple[TrainState, Metrics]
         advantage=advantage,
         target=advantage + trajectory.value,
     )
-    progress = jnp.minimum(state.num_updates / config.num_updates, 1.0)
-    learner, params, metrics = config.learner.update(network, state.learner, params, segment, key_learn, progress)
-    state = TrainState(Policy(params, obs_moments), reward_moments, learner, loop, key, state.num_updates + 1)
-    return state, Metrics(
-        env_steps=state.num_updates * config.batch_size,
-        explained_variance=_explained_variance(segment.value, segment.target),
-        **_episode_metrics(episodes),
-        **{name: value for name, value in metrics.items() if name in Metrics._fields},
-        extra={name: value for name, value in metrics.items() if name not in Metrics._fields} or None,
-    )
+    return segment, obs_moments, reward_moments
 
 
-_init = jax.jit(init_step)
-_update = jax.jit(update_step)
+def _view(config: Config, state: TrainState) -> Any:
+    """How the network sees observations: normalised by the frozen moments; None for as they are."""
+    moments = state.policy.obs_moments
+    return None if moments is None else partial(normalize_obs, moments, limit=config.obs_clip)
+
+
+_init = program(init_step)
+_update = program(update_step)
 
 
 def _next_values(

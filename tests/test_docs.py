@@ -51,3 +51,12 @@ def test_the_readmes_example():
     assert names["returns"].mean() >= 475
     assert names["seeds"].metrics.episode_return.shape == (8, 976)
     assert names["swept"].metrics.episode_return.shape == (3, 976)
+
+
+def test_a_sweep_as_documented():
+    """A score for each agent."""
+    names = {}
+    (code,) = blocks("docs/sweeps.md")
+    exec(code, names)
+    assert list(names["table"]["learning_rate"]) == [1e-3, 1e-3, 3e-3, 3e-3]
+    assert names["table"]["score"].between(-1, 1).all()

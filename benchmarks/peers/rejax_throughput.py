@@ -1,8 +1,9 @@
-"""One benchmark case on rejax, in its own virtual environment; prints one JSON line like throughput.py."""
+"""One benchmark case on rejax, in its own virtual environment; prints one JSON line like throughput.py.
 
-import argparse
-import json
-import resource
+Not the same as jaxppo: rejax clips each element of the gradient where jaxppo clips its norm, treats a truncation as a
+termination, and steps actor and critic with an optimiser each.
+"""
+
 import statistics
 import sys
 import time
@@ -11,76 +12,86 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import jax
+import numpy as np
+import record
 import rejax
 from cases import CASES
 from rejax.evaluate import evaluate
 
+EVALUATIONS = 16  # points of the learning curve
+
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="One benchmark case on rejax.")
-    parser.add_argument("--case", choices=CASES, required=True)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--quick", action="store_true")
-    args = parser.parse_args()
+    args = record.parser("One benchmark case on rejax.").parse_args()
     case = CASES[args.case]
-    batch = case["num_envs"] * case["num_steps"]
-    steps = case["total_timesteps"] // (10 if args.quick else 1) // batch * batch
-    algo = rejax.PPO.create(
-        env=case["env"],
-        total_timesteps=steps,
-        eval_freq=steps,
-        skip_initial_evaluation=True,
-        max_grad_norm=case["max_grad_norm"],
-        agent_kwargs={"hidden_layer_sizes": case["hidden"], "activation": case["activation"]},
-        **{
-            k: case[k]
-            for k in case
-            if k not in ("env", "total_timesteps", "max_grad_norm", "hidden", "activation", "num_agents")
-        },
-    ).replace(eval_callback=lambda algo, state, key: ())  # no evaluation inside the timed program
-    agents = case["num_agents"]
-
-    def train(key):
-        return algo.train(rng=key)[0]
+    agents, batch = case["num_agents"], case["num_envs"] * case["num_steps"]
+    updates = record.whole_updates(case, args.quick)
+    silent = make(case, updates, updates).replace(eval_callback=lambda algo, state, key: ())
 
     def batched(seed):
         key = jax.random.PRNGKey(seed)
         return key if agents == 1 else jax.random.split(key, agents)
 
+    def over_agents(function):
+        return jax.jit(function if agents == 1 else jax.vmap(function))
+
     began = time.perf_counter()
-    compiled = jax.jit(train if agents == 1 else jax.vmap(train)).lower(batched(0)).compile()
+    compiled = over_agents(lambda key: silent.train(rng=key)[0]).lower(batched(0)).compile()
     compile_s = time.perf_counter() - began
-    state = jax.block_until_ready(compiled(batched(0)))
-    times = []
-    for seed in range(1, args.repeats + 1):
-        key = batched(seed)
-        began = time.perf_counter()
-        state = jax.block_until_ready(compiled(key))
-        times.append(time.perf_counter() - began)
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds, state = record.timed(lambda seed: jax.block_until_ready(compiled(batched(seed))), args.repeats)
+    peak_mib = record.peak_mib()
+    # The curve is of a training run of its own, whose evaluations would otherwise count in the time.
+    every = max(1, updates // EVALUATIONS)
+    observed = make(case, updates // every * every, every)
+    curve = over_agents(lambda key: observed.train(rng=key)[1][1])(batched(args.repeats))  # [agents,] evaluations, 128
+    curve = np.asarray(curve).reshape(agents, updates // every, -1).mean(axis=(0, 2))
+    share = np.arange(1, len(curve) + 1) * every / updates
 
     def returns(state):
-        act = algo.make_act(state)
-        return evaluate(act, jax.random.PRNGKey(99), algo.env, algo.env_params, 128, 1000)[1]
+        return evaluate(silent.make_act(state), jax.random.PRNGKey(99), silent.env, silent.env_params, 128, 1000)[1]
 
-    evaluation = returns(state) if agents == 1 else jax.vmap(returns)(state)
-    total = steps * agents
     print(
-        json.dumps(
-            {
-                "trainer": "rejax",
-                "case": args.case,
-                "env": case["env"],
-                "steps": total,
-                "steps_per_s": round(total / statistics.median(times)),
-                "seconds": [round(t, 4) for t in times],
-                "compile_s": round(compile_s, 2),
-                "peak_mib": round(peak_kib / 1024),
-                "sampled_return": round(float(evaluation.mean()), 2),
-                "versions": {"rejax": "0.1.3", "jax": jax.__version__},
-                "device": jax.devices()[0].device_kind,
-            }
+        record.line(
+            "rejax",
+            args.case,
+            steps=updates * batch * agents,
+            timed_steps=updates * batch * agents,
+            seconds=seconds,
+            compile_s=compile_s,
+            peak_mib=peak_mib,
+            sampled_return=float(over_agents(returns)(state).mean()),
+            curve=record.curve((share * statistics.median(seconds)).tolist(), curve.tolist()),
+            packages=("rejax", "jax"),
+            device=jax.devices()[0].device_kind,
         )
+    )
+
+
+def make(case, updates, evaluate_every):
+    """The PPO of rejax for so many updates, evaluated each `evaluate_every` of them."""
+    batch = case["num_envs"] * case["num_steps"]
+    return rejax.PPO.create(
+        env=case["env"],
+        total_timesteps=updates * batch,
+        eval_freq=evaluate_every * batch,
+        skip_initial_evaluation=True,
+        agent_kwargs={"hidden_layer_sizes": case["hidden"], "activation": case["activation"]},
+        **{
+            name: case[name]
+            for name in (
+                "num_envs",
+                "num_steps",
+                "num_epochs",
+                "num_minibatches",
+                "gamma",
+                "gae_lambda",
+                "clip_eps",
+                "learning_rate",
+                "ent_coef",
+                "vf_coef",
+                "max_grad_norm",
+            )
+        },
     )
 
 

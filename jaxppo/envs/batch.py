@@ -42,29 +42,20 @@ def batch(env: Env, params: Any, num_envs: int, num_settings: int) -> EnvBatch:
         jaxppo.ConfigError: a leaf of another shape than that of the default, with or without such an axis.
     """
     each, axes = _spread(env, params, num_envs, num_settings)
-    if axes is None:  # closed over, so that they are constants of the program
 
-        def reset(keys: jax.Array) -> tuple[Any, Any]:
-            return jax.vmap(lambda key: env.reset(key, params))(keys)
+    def vmapped(function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function(*inputs, params)` of inputs [N, …]; parameters that all share stay constants of the program."""
+        if axes is None:
+            return jax.vmap(lambda *inputs: function(*inputs, params))
+        return lambda *inputs: jax.vmap(function, in_axes=(*[0] * len(inputs), axes))(*inputs, each)
 
-        def step(keys: jax.Array, states: Any, actions: Any, act: Any) -> tuple[Any, TimeStep]:
-            space = env.action_space(params)
-            return jax.vmap(lambda key, state, action: env.step(key, state, act(action, space), params))(
-                keys, states, actions
-            )
+    def step(keys: jax.Array, states: Any, actions: Any, act: Any) -> tuple[Any, TimeStep]:
+        def one(key: jax.Array, state: Any, action: jax.Array, params: Any) -> tuple[Any, TimeStep]:
+            return env.step(key, state, act(action, env.action_space(params)), params)
 
-    else:
+        return vmapped(one)(keys, states, actions)
 
-        def reset(keys: jax.Array) -> tuple[Any, Any]:
-            return jax.vmap(env.reset, in_axes=(0, axes))(keys, each)
-
-        def step(keys: jax.Array, states: Any, actions: Any, act: Any) -> tuple[Any, TimeStep]:
-            def one(key: jax.Array, state: Any, action: jax.Array, params: Any) -> tuple[Any, TimeStep]:
-                return env.step(key, state, act(action, env.action_space(params)), params)
-
-            return jax.vmap(one, in_axes=(0, 0, 0, axes))(keys, states, actions, each)
-
-    return EnvBatch(reset, step, env.max_steps(params))
+    return EnvBatch(vmapped(env.reset), step, env.max_steps(params))
 
 
 def _spread(env: Env, params: Any, num_envs: int, num_settings: int) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxppo.distributions import Distribution
 from jaxppo.fields import check
 from jaxppo.networks import Network
-from jaxppo.shuffle import permutation
+from jaxppo.shuffle import permutations
 from jaxppo.types import Batch
 
 __all__ = ["Samples", "as_rows", "check_division", "minibatch_rows", "predict", "standardise", "take", "to_samples"]
@@ -78,10 +78,7 @@ def minibatch_rows(
     key: jax.Array, size: int, num_epochs: int, num_minibatches: int, *, shuffle: bool = True
 ) -> jax.Array:
     """Rows of each minibatch, int32 [num_epochs, num_minibatches, M]; every epoch covers all rows once."""
-    if shuffle:
-        order = jax.vmap(lambda k: permutation(k, size))(jax.random.split(key, num_epochs))
-    else:
-        order = jnp.tile(jnp.arange(size), (num_epochs, 1))
+    order = permutations(key, num_epochs, size) if shuffle else jnp.tile(jnp.arange(size), (num_epochs, 1))
     return order.reshape(num_epochs, num_minibatches, -1)
 
 

@@ -1,5 +1,6 @@
 """Epochs of minibatch gradient steps on a surrogate, with the value function and an entropy bonus in one loss."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -106,20 +107,14 @@ class SGD:
         """`num_epochs` × `num_minibatches` gradient steps; see `Learner.update`. Consumes `key`."""
         learning_rate = self.learning_rate * (1 - progress) if self.anneal_lr else jnp.asarray(self.learning_rate)
         objective = self.objective.scheduled(progress)
-        optimizer = self._optimizer()
         samples = to_samples(network, batch)
         # One vector instead of many small arrays: clipping and Adam become a few operations, whatever the network is.
         vector, unravel = ravel_pytree(params)
 
-        def loss(vector: jax.Array, minibatch: Samples) -> tuple[jax.Array, dict[str, jax.Array]]:
-            return self._loss(unravel(vector), network, objective, state.objective, minibatch)
-
         def step(at: _Progress, minibatch: Samples) -> tuple[_Progress, dict[str, jax.Array]]:
-            (_, metrics), grad = jax.value_and_grad(loss, has_aux=True)(at.vector, minibatch)
-            with default_promotion():
-                direction, opt_state = optimizer.update(grad, at.opt_state)
-            after = _Progress(at.vector - learning_rate * direction, opt_state, at.going)
-            metrics = {**metrics, "grad_norm": jnp.linalg.norm(grad)}
+            grad, metrics = self.gradient(network, unravel, objective, state.objective, at.vector, minibatch)
+            vector, opt_state = self.descend(at.vector, at.opt_state, grad, learning_rate)
+            after = _Progress(vector, opt_state, at.going)
             if self.kl_limit is None:
                 return after, metrics
             going = at.going & (metrics["kl"] <= self.kl_limit)
@@ -127,11 +122,7 @@ class SGD:
             return after._replace(going=going), {**metrics, "_seen": at.going, "gradient_steps": going}
 
         def epoch(at: _Progress, rows: jax.Array) -> tuple[_Progress, dict[str, jax.Array]]:
-            # The batch is reordered once; minibatches are then plain slices, which fuse into what reads them.
-            minibatches = take(samples, rows)
-            if self.normalize_advantage:
-                minibatches = minibatches._replace(advantage=standardise(minibatches.advantage, 1))
-            return jax.lax.scan(step, at, minibatches)
+            return jax.lax.scan(step, at, self.minibatches(samples, rows))
 
         rows = minibatch_rows(key, samples.value.shape[0], self.num_epochs, self.num_minibatches, shuffle=self.shuffle)
         end, metrics = jax.lax.scan(epoch, _Progress(vector, state.opt_state, jnp.bool_(True)), rows)
@@ -143,6 +134,41 @@ class SGD:
             metrics["kl_update"] = jnp.mean(as_rows(network, samples).old.kl(new))
             aux = objective.adapt(aux, metrics["kl_update"])
         return SGDState(end.opt_state, aux), params, metrics
+
+    def minibatches(self, samples: Samples, rows: jax.Array) -> Samples:
+        """The minibatches of an epoch from their rows, int32 [num_minibatches, M]: leaves are [num_minibatches, M, …].
+
+        The batch is reordered once; minibatches are then plain slices, which fuse into what reads them.
+        """
+        minibatches = take(samples, rows)
+        if not self.normalize_advantage:
+            return minibatches
+        return minibatches._replace(advantage=standardise(minibatches.advantage, 1))
+
+    def gradient(
+        self,
+        network: Network,
+        unravel: Callable[[jax.Array], Any],
+        objective: Objective,
+        aux: Any,
+        vector: jax.Array,
+        minibatch: Samples,
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The gradient [P] of the loss on a minibatch at the parameters `unravel(vector)`, and the metrics there."""
+
+        def loss(vector: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+            return self._loss(unravel(vector), network, objective, aux, minibatch)
+
+        (_, metrics), grad = jax.value_and_grad(loss, has_aux=True)(vector)
+        return grad, {**metrics, "grad_norm": jnp.linalg.norm(grad)}
+
+    def descend(
+        self, vector: jax.Array, opt_state: Any, grad: jax.Array, learning_rate: jax.Array
+    ) -> tuple[jax.Array, Any]:
+        """One step of Adam along the clipped gradient: parameters [P] and moments after it."""
+        with default_promotion():
+            direction, opt_state = self._optimizer().update(grad, opt_state)
+        return vector - learning_rate * direction, opt_state
 
     def _optimizer(self) -> optax.GradientTransformation:
         return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.scale_by_adam(eps=self.adam_eps))

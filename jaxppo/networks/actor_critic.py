@@ -13,13 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax.errors import FlaxError
-from flax.linen.initializers import constant, lecun_normal, orthogonal
+from flax.linen.initializers import constant, lecun_normal
 
 from jaxppo.distributions import Distribution
 from jaxppo.envs.base import split_mask
 from jaxppo.fields import ConfigError, check, choice, flag, hyperparameters, plain, whole
 from jaxppo.networks.base import Network
 from jaxppo.networks.heads import BOX_POLICIES, Head, policy_head
+from jaxppo.networks.initial import times_orthogonal
 from jaxppo.networks.layers import Conv, NarrowDense, Recurrent
 
 __all__ = ["CNN", "MLP", "ActorCritic", "Custom"]
@@ -85,8 +86,10 @@ class ActorCritic:
             return dict.fromkeys(_torsos(self.shared), carry) if self.memory != "none" else ()
 
         def init(key: jax.Array) -> Any:
+            key_module, key_kernels = jax.random.split(key)
             obs = jax.tree.map(lambda x: jnp.zeros((1, *x.shape), x.dtype), observation)
-            return module.init(key, initial_carry(1), obs, jnp.ones(1, bool))["params"]
+            params = module.init(key_module, initial_carry(1), obs, jnp.ones(1, bool))["params"]
+            return times_orthogonal(key_kernels, params, _is_kernel) if self.orthogonal else params
 
         def apply(params: Any, carry: Any, obs: Any, reset: jax.Array) -> tuple[Any, Distribution, jax.Array]:
             return module.apply({"params": params}, carry, obs, reset)  # type: ignore[return-value]
@@ -106,8 +109,8 @@ class ActorCritic:
         raise NotImplementedError
 
     def kernel_init(self, gain: float) -> Callable[..., jax.Array]:
-        """How a layer's weights start."""
-        return orthogonal(gain) if self.orthogonal else lecun_normal()
+        """How a layer's weights start; orthogonal ones as their gain, which `init` multiplies."""
+        return constant(gain) if self.orthogonal else lecun_normal()
 
 
 @hyperparameters
@@ -250,6 +253,12 @@ class _Module(nn.Module):
 
 def _torsos(shared: bool) -> tuple[str, ...]:
     return ("shared",) if shared else ("actor", "critic")
+
+
+def _is_kernel(path: Any) -> bool:
+    """Whether it leads to weights of a layer of this package, not to those of a module that somebody brought."""
+    first, last = path[0].key, path[-1].key
+    return last in ("kernel", "recurrent") and not first.endswith("_module")
 
 
 def _flat(obs: Any) -> jax.Array:

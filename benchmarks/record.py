@@ -1,0 +1,106 @@
+"""What the script of every trainer does alike: its flags, the timing and the line of JSON that it prints.
+
+Nothing but the standard library and the cases: it runs in the virtual environments of the peers as well.
+"""
+
+import argparse
+import json
+import math
+import resource
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from cases import CASES
+
+CURVE_POINTS = 30
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """A parser of `--case`, `--repeats` and `--quick`."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--case", choices=CASES, required=True)
+    parser.add_argument("--repeats", type=int, default=5, help="warm runs, of which the median counts")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the steps")
+    return parser
+
+
+def whole_updates(case: dict[str, Any], quick: bool) -> int:
+    """Updates in the steps of a case, or in a tenth of them."""
+    return case["total_timesteps"] // (10 if quick else 1) // (case["num_envs"] * case["num_steps"])
+
+
+def timed(run: Callable[[int], Any], repeats: int) -> tuple[list[float], Any]:
+    """Seconds of `run(1)`, …, `run(repeats)`, each of which waits for its result, after a `run(0)`; the last result."""
+    result = run(0)
+    seconds = []
+    for seed in range(1, repeats + 1):
+        began = time.perf_counter()
+        result = run(seed)
+        seconds.append(time.perf_counter() - began)
+    return seconds, result
+
+
+def peak_mib() -> int:
+    """Most memory that this process has held so far."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def curve(seconds: Sequence[float], returns: Sequence[float]) -> dict[str, list[float]]:
+    """Returns against seconds of training, at most CURVE_POINTS means of neighbours; NaN is left out."""
+    points = [(at, value) for at, value in zip(seconds, returns, strict=True) if not math.isnan(value)]
+    size = max(1, math.ceil(len(points) / CURVE_POINTS))
+    bins = [points[start : start + size] for start in range(0, len(points), size)]
+    return {
+        "seconds": [round(statistics.mean(at for at, _ in each), 4) for each in bins],
+        "returns": [round(statistics.mean(value for _, value in each), 3) for each in bins],
+    }
+
+
+def line(
+    trainer: str,
+    case: str,
+    *,
+    steps: int,
+    timed_steps: int,
+    seconds: Sequence[float],
+    compile_s: float | None,
+    peak_mib: int,
+    sampled_return: float,
+    curve: dict[str, list[float]],
+    packages: Sequence[str],
+    device: str,
+) -> str:
+    """One measurement as JSON.
+
+    Args:
+        trainer: who was measured.
+        case: its key in CASES.
+        steps: environment steps, over all agents, that `sampled_return` was reached after.
+        timed_steps: environment steps of each of `seconds`.
+        seconds: of each warm run; `steps_per_s` goes by their median.
+        compile_s: seconds of compilation, or None where nothing compiles.
+        peak_mib: memory that training took.
+        sampled_return: mean return of episodes with sampled actions, at the end.
+        curve: see `curve`.
+        packages: whose versions to note.
+        device: what it ran on.
+    """
+    return json.dumps(
+        {
+            "trainer": trainer,
+            "case": case,
+            "env": CASES[case]["env"],
+            "steps": steps,
+            "steps_per_s": round(timed_steps / statistics.median(seconds)),
+            "seconds": [round(each, 4) for each in seconds],
+            "compile_s": None if compile_s is None else round(compile_s, 2),
+            "peak_mib": peak_mib,
+            "sampled_return": round(sampled_return, 2),
+            "curve": curve,
+            "versions": {package: version(package) for package in packages},
+            "device": device,
+        }
+    )

@@ -1,0 +1,245 @@
+"""How cost grows: with the number of agents, with the length of training, and in a fresh process.
+
+    python benchmarks/scaling.py [--studies agents length startup] [--out benchmarks/results/scaling]
+
+agents   environment steps per second of all agents together, on case A, for 1 to 256 agents under vmap
+length   time per environment step and peak memory of case A, for 1, 4 and 16 times as many steps
+startup  compile time and the time from the start of the process to the end of the first update, of every case, with an
+         empty persistent compilation cache and then with what that run has left in it
+
+Every point is measured in a process of its own. Writes OUT.jsonl, OUT.md and OUT.png; what OUT.jsonl has of studies
+that are not made again is kept.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from cases import CASES
+from matplotlib import pyplot as plt
+
+AGENTS = (1, 4, 16, 64, 256)
+BASE_STEPS = 131_072
+FACTORS = (1, 4, 16)
+REPEATS = 3
+STUDIES = ("agents", "length", "startup")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="How cost grows with agents, with steps, and in a fresh process.")
+    parser.add_argument("--studies", nargs="+", choices=STUDIES, default=list(STUDIES))
+    parser.add_argument("--out", type=Path, help="write OUT.jsonl, OUT.md and OUT.png")
+    parser.add_argument("--point", type=json.loads, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.point:
+        print(json.dumps(measure(args.point)))
+        return
+    rows = [row for row in read(args.out.with_suffix(".jsonl")) if row["study"] not in args.studies] if args.out else []
+    for study in args.studies:
+        for row in {"agents": over_agents, "length": over_length, "startup": over_startup}[study]():
+            print(json.dumps(row), flush=True)
+            rows.append(row)
+    if args.out:
+        rows.sort(key=lambda row: STUDIES.index(row["study"]))
+        args.out.with_suffix(".jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        args.out.with_suffix(".md").write_text(table(rows))
+        draw(args.out.with_suffix(".png"), rows)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The lines of an earlier run; none if there was none."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def over_agents() -> list[dict[str, Any]]:
+    """About a second or more of training each; a program has no fewer than eight updates."""
+    return [
+        in_own_process({"study": "agents", "case": "A", "agents": agents, "steps": 512 * max(8, 512 // agents)})
+        for agents in AGENTS
+    ]
+
+
+def over_length() -> list[dict[str, Any]]:
+    return [
+        in_own_process({"study": "length", "case": "A", "agents": 1, "steps": factor * BASE_STEPS})
+        for factor in FACTORS
+    ]
+
+
+def over_startup() -> list[dict[str, Any]]:
+    """Each case twice, the second time with the compilation cache that the first has filled."""
+    rows = []
+    for case in "ABCDE":
+        with tempfile.TemporaryDirectory() as directory:
+            rows += [
+                in_own_process(
+                    {"study": "startup", "case": case, "cache": cache},
+                    JAX_COMPILATION_CACHE_DIR=directory,
+                    JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0.1",
+                    TF_CPP_MIN_LOG_LEVEL="2",
+                )
+                for cache in ("empty", "filled")
+            ]
+    return rows
+
+
+def in_own_process(point: dict[str, Any], **environment: str) -> dict[str, Any]:
+    """Measure a point in a fresh process; what it prints is a line of JSON."""
+    command = [sys.executable, __file__, "--point", json.dumps({**point, "began": time.time()})]
+    done = subprocess.run(command, env={**os.environ, **environment}, check=True, stdout=subprocess.PIPE, text=True)
+    return {**point, **json.loads(done.stdout)}
+
+
+def measure(point: dict[str, Any]) -> dict[str, Any]:
+    """Measure a point in this process."""
+    from jaxppo.results import describe
+
+    measured = first_update(point) if point["study"] == "startup" else training(point)
+    from case_config import case_config
+
+    made = describe(case_config(point["case"]), 0)
+    return {**measured, **{key: made[key] for key in ("versions", "device", "git_revision")}}
+
+
+def first_update(point: dict[str, Any]) -> dict[str, Any]:
+    """Compile time of `init` and `update`, and the time since the process was started."""
+    import jax
+    from case_config import case_config
+
+    import jaxppo
+
+    config, agents = case_config(point["case"]), CASES[point["case"]]["num_agents"]
+    init, update = jaxppo.init, jaxppo.update
+    key = jax.random.key(0)
+    if agents > 1:
+        init, update = jax.vmap(init, (None, 0)), jax.vmap(update, (None, 0))
+        key = jax.random.split(key, agents)
+    imported = time.time() - point["began"]
+    began = time.perf_counter()
+    state = jax.eval_shape(init, config, key)
+    programs = [jax.jit(init).lower(config, key).compile(), jax.jit(update).lower(config, state).compile()]
+    compile_s = time.perf_counter() - began
+    jax.block_until_ready(programs[1](config, programs[0](config, key)))
+    return {
+        "import_s": round(imported, 3),
+        "compile_s": round(compile_s, 3),
+        "first_update_s": round(time.time() - point["began"], 3),
+    }
+
+
+def training(point: dict[str, Any]) -> dict[str, Any]:
+    """Warm training runs, the median of several."""
+    import jax
+    from case_config import case_config
+
+    import jaxppo
+
+    config, agents = case_config(point["case"], point["steps"]), point["agents"]
+
+    def train(config: jaxppo.Config, key: jax.Array) -> jaxppo.Result:
+        return jaxppo.train(config, key)
+
+    def batched(seed: int) -> jax.Array:
+        key = jax.random.key(seed)
+        return key if agents == 1 else jax.random.split(key, agents)
+
+    compiled = jax.jit(train if agents == 1 else jax.vmap(train, (None, 0))).lower(config, batched(0)).compile()
+    seconds = []
+    for seed in range(REPEATS + 1):
+        key = batched(seed)
+        began = time.perf_counter()
+        jax.block_until_ready(compiled(config, key))
+        seconds.append(time.perf_counter() - began)
+    steps = config.num_updates * config.batch_size * agents
+    return {
+        "seconds": [round(each, 4) for each in seconds[1:]],
+        "steps_per_s": round(steps / statistics.median(seconds[1:])),
+        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    first = rows[0]
+    lines = [
+        "`python benchmarks/scaling.py --out benchmarks/results/scaling`",
+        f"at {first['git_revision']} on {first['device']['kind']}, jax {first['versions']['jax']}.",
+    ]
+    lines += ["", "| agents of case A | steps each | steps/s, all agents | peak memory (MiB) |", "|---|---|---|---|"]
+    lines += [
+        f"| {row['agents']} | {row['steps']:,} | {row['steps_per_s']:,} | {row['peak_mib']} |"
+        for row in chosen(rows, "agents")
+    ]
+    lines += ["", "| steps of case A | µs per step | peak memory (MiB) |", "|---|---|---|"]
+    lines += [
+        f"| {row['steps']:,} | {1e6 / row['steps_per_s']:.2f} | {row['peak_mib']} |" for row in chosen(rows, "length")
+    ]
+    lines += [
+        "",
+        "| case | compilation cache | compile time (s) | from the start of the process to the first update (s) |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['case']} | {row['cache']} | {row['compile_s']:.2f} | {row['first_update_s']:.2f} |"
+        for row in chosen(rows, "startup")
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def chosen(rows: list[dict[str, Any]], study: str) -> list[dict[str, Any]]:
+    return [row for row in rows if row["study"] == study]
+
+
+def draw(path: Path, rows: list[dict[str, Any]]) -> None:
+    """A panel per study."""
+    figure, (agents, length, startup) = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
+    points = chosen(rows, "agents")
+    agents.plot([row["agents"] for row in points], [row["steps_per_s"] / 1e3 for row in points], "o-", color="#0072B2")
+    agents.set_xscale("log", base=4)
+    agents.set_xticks(AGENTS, AGENTS)
+    agents.set_xlabel("agents under vmap, case A")
+    agents.set_ylabel("thousand steps/s, all agents")
+    agents.set_ylim(0)
+
+    points = chosen(rows, "length")
+    steps = [row["steps"] / 1e3 for row in points]
+    length.plot(steps, [1e6 / row["steps_per_s"] for row in points], "o-", color="#0072B2")
+    length.set_xscale("log", base=4)
+    length.set_xticks(steps, [f"{each:,.0f}" for each in steps])
+    length.minorticks_off()
+    length.set_xlabel("thousand steps of training, case A")
+    length.set_ylabel("µs per step", color="#0072B2")
+    length.set_ylim(0)
+    memory = length.twinx()
+    memory.plot(steps, [row["peak_mib"] for row in points], "s--", color="#D55E00")
+    memory.set_ylabel("peak memory (MiB)", color="#D55E00")
+    memory.set_ylim(0)
+    memory.spines["top"].set_visible(False)
+
+    points = chosen(rows, "startup")
+    for i, (cache, colour) in enumerate((("empty", "#D55E00"), ("filled", "#009E73"))):
+        bars = [row for row in points if row["cache"] == cache]
+        places = [j + (i - 0.5) * 0.36 for j in range(len(bars))]
+        whole = [row["first_update_s"] for row in bars]
+        startup.bar(places, whole, 0.34, color=colour, alpha=0.4)
+        startup.bar(places, [row["compile_s"] for row in bars], 0.34, color=colour, label=f"{cache} cache")
+        startup.set_xticks(range(len(bars)), [row["case"] for row in bars])
+    startup.set_xlabel("case")
+    startup.set_ylabel("s to the first update;\ncompilation strong")
+    startup.legend(frameon=False, fontsize=8, loc="lower right")
+    for axis in (agents, length, startup):
+        axis.spines["top"].set_visible(False)
+        axis.grid(alpha=0.3, axis="y")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""The best setting of each environment of a sweep, as a file that `jaxppo train --config` takes."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from jaxppo.fields import ConfigError
+from jaxppo.scoring import summarise
+from jaxppo.settings import KINDS, from_settings, to_settings
+from jaxppo.tables import Results
+
+__all__ = ["best_settings", "to_toml", "write_best"]
+
+
+def best_settings(results: Results) -> dict[str, dict[str, Any]]:
+    """The settings with the highest mean score in each environment, as `jaxppo.settings.from_settings` takes them.
+
+    Left out are environments and networks made in Python, which have no settings that say everything.
+    """
+    found = {}
+    for env, rows in summarise(results).groupby("env", sort=False):
+        agents = results.agents[results.agents["setting"] == rows["setting"].iloc[0]]
+        try:
+            found[str(env)] = _settings(agents.iloc[0].to_dict())
+        except ConfigError:
+            continue
+    return found
+
+
+def write_best(results: Results, path: Path) -> list[Path]:
+    """Write best_ENV.toml for each environment into the directory `path`; the files."""
+    files = []
+    for env, settings in best_settings(results).items():
+        files.append(path / f"best_{env.replace('/', '_')}.toml")
+        files[-1].write_text(to_toml(settings))
+    return files
+
+
+def to_toml(settings: Mapping[str, Any]) -> str:
+    """Settings as a TOML document, mappings as tables at its end."""
+    lines = [f"{name} = {_toml(value)}" for name, value in settings.items() if not isinstance(value, Mapping)]
+    for name, table in settings.items():
+        if isinstance(table, Mapping):
+            lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _settings(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings in a row of the agents' table, with the types that their defaults have.
+
+    Raises:
+        ConfigError: settings that no config has.
+    """
+    kinds = {name: row[name] for name in KINDS if not pd.isna(row.get(name))}
+    defaults = to_settings(from_settings({**kinds, "env": row["env"]}))
+    settings = {}
+    for name, default in defaults.items():
+        if not pd.isna(row.get(name)):
+            settings[name] = _typed(row[name], default)
+        elif name in row and default is not None:
+            settings[name] = math.inf  # None, which TOML can't say; where it may replace a default, it is no limit
+    settings = {name: value for name, value in settings.items() if value != {}}
+    from_settings(settings)
+    return settings
+
+
+def _typed(value: Any, default: Any) -> Any:
+    if isinstance(default, tuple):
+        return [int(part) for part in value.split()]
+    if isinstance(default, Mapping):
+        return json.loads(value)
+    return float(value) if default is None else type(default)(value)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return str(value).lower() if isinstance(value, bool) else repr(value)

@@ -1,0 +1,56 @@
+"""The command line: one module for each command, imported when it is given."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+COMMANDS = {
+    "train": "Train one agent, evaluate it, and leave a run directory.",
+    "profile": "Tell where the time of an update goes.",
+    "sweep": "Train many agents: grids or samples of settings, times seeds.",
+    "evaluate": "Play whole episodes with the policy of a run.",
+    "render": "Draw an episode of a run's policy as a GIF.",
+    "plot": "Draw a metric of one or more runs.",
+    "reproduce": "Train a published comparison again and draw it beside the published numbers.",
+    "report": "Write the report of a sweep: a page of tables and figures.",
+    "envs": "List the environments and whether jaxppo can train on them.",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, 1 if a run diverged, 2 for bad input, 130 if interrupted."""
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    if argv and argv[0] in COMMANDS:
+        from jaxppo.cache import keep_programs
+
+        if argv[0] != "profile":  # which tells how long compilation takes
+            keep_programs()
+        from jaxppo.fields import ConfigError
+
+        command = importlib.import_module(f"jaxppo.cli.{argv[0]}")
+        try:
+            return command.main(argv[1:])
+        except ConfigError as error:
+            print(f"jaxppo {argv[0]}: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print(f"jaxppo {argv[0]}: interrupted", file=sys.stderr)
+            return 130
+    _overview().parse_args(argv)
+    return 2
+
+
+def _overview() -> argparse.ArgumentParser:
+    """The top level, which answers `--help` without importing anything slow; each command parses its own flags."""
+    from jaxppo import __version__
+
+    parser = argparse.ArgumentParser(prog="jaxppo", description="PPO and its relatives, in JAX.")
+    parser.add_argument("--version", action="version", version=f"jaxppo {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, text in COMMANDS.items():
+        commands.add_parser(name, help=text)
+    parser.epilog = "`jaxppo COMMAND --help` tells of each command's flags."
+    return parser

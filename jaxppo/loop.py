@@ -1,0 +1,195 @@
+"""The host loop around the compiled program: agents side by side, in chunks of updates.
+
+A run and a sweep train alike: a run has one agent. Agents share everything that is static in their configs; they differ
+in leaves and keys, which are stacked along a first axis, R agents long. With several devices the axis is split over
+them, and each trains its share without a word to the others.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, wraps
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec, Sharding
+
+from jaxppo.compilation import compiler_options
+from jaxppo.config import Config, canonical
+from jaxppo.training import init_step, update_step
+from jaxppo.types import Metrics, TrainState
+
+__all__ = ["Program", "Training", "agent_keys", "begin", "compile_program", "fill", "interruption", "shapes", "stack"]
+
+CHUNK_SECONDS = 0.7  # how long the compiled program runs between two looks at the outside world
+CHUNK_UPDATES = 1024  # the most updates in a chunk: the size of the buffer for their metrics
+
+
+class Program(NamedTuple):
+    """What trains R agents, compiled.
+
+    Attributes:
+        advance: `(num_updates, configs [R], states [R]) -> (states [R], metrics [R, CHUNK_UPDATES])`; takes the states
+            over.
+        num_agents: R.
+        sharding: how they are spread over the devices.
+        compile_seconds: time to compile.
+        peak_bytes: memory of a device that a call takes: arguments, results and what it needs in between.
+    """
+
+    advance: Callable[[jax.Array, Config, TrainState], tuple[TrainState, Metrics]]
+    num_agents: int
+    sharding: Sharding
+    compile_seconds: float
+    peak_bytes: int
+
+
+class Training:
+    """Agents under way: what they are, where they stand, and for how long they have trained.
+
+    Attributes:
+        configs: their configs, leaves [R].
+        states: where they stand, leaves [R, …].
+        done: updates done.
+        seconds: time spent in the compiled program.
+        num_agents: R.
+    """
+
+    def __init__(self, program: Program, configs: Config, states: TrainState, done: int = 0, seconds: float = 0.0):
+        self.configs = configs
+        self.states = states
+        self.done = done
+        self.seconds = seconds
+        self.num_agents = program.num_agents
+        self._program = program
+        self._chunk = 1
+
+    def advance(self, until: int) -> dict[str, np.ndarray]:
+        """Train for about `CHUNK_SECONDS`, not beyond update `until`; the metrics [R, updates done now] by name."""
+        chunk = min(self._chunk, until - self.done, CHUNK_UPDATES)
+        began = time.perf_counter()
+        placed = jax.device_put((self.configs, self.states), self._program.sharding)
+        self.states, buffer = self._program.advance(jnp.int32(chunk), *placed)
+        metrics = {name: values[:, :chunk] for name, values in jax.device_get(buffer).named().items()}
+        took = time.perf_counter() - began
+        share = self.seconds + took * np.arange(1, chunk + 1) / chunk  # spread evenly over the updates of a chunk
+        metrics["wall_time"] = np.broadcast_to(share, (self.num_agents, chunk))
+        self.done, self.seconds = self.done + chunk, self.seconds + took
+        self._chunk = max(1, round(chunk * CHUNK_SECONDS / took))
+        return metrics
+
+    def finite(self) -> np.ndarray:
+        """Of each agent, whether all its parameters are finite numbers: bool [R]."""
+        leaves = jax.tree.leaves(jax.device_get(self.states.policy.params))
+        return np.all([np.isfinite(leaf).reshape(len(leaf), -1).all(axis=1) for leaf in leaves], axis=0)
+
+
+def agent_keys(seed: int) -> tuple[jax.Array, jax.Array]:
+    """The keys that an agent is trained and evaluated with."""
+    key_train, key_evaluate = jax.random.split(jax.random.key(seed))
+    return key_train, key_evaluate
+
+
+def stack(configs: Sequence[Config]) -> Config:
+    """Configs of the same static part as one whose leaves are [R]."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(canonical, configs))
+
+
+def fill(tree: Any, num_agents: int) -> Any:
+    """Leaves [R, …] as [num_agents, …], the last agent repeated."""
+    return jax.tree.map(lambda x: x[np.minimum(np.arange(num_agents), len(x) - 1)], tree)
+
+
+def begin(configs: Config, keys: jax.Array, devices: tuple[jax.Device, ...]) -> TrainState:
+    """The states [R, …] of agents before their first update; consumes `keys` [R]."""
+    return _over_agents(_init, len(keys), devices)(None, configs, keys)
+
+
+def shapes(configs: Config, num_agents: int) -> TrainState:
+    """What `begin` gives, without the values."""
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), num_agents))
+    return jax.eval_shape(jax.vmap(init_step), configs, keys)
+
+
+def compile_program(config: Config, num_agents: int, devices: tuple[jax.Device, ...]) -> Program:
+    """Compile the training of R agents, R being a multiple of the number of devices, with configs like `config`."""
+    began = time.perf_counter()
+    configs = jax.eval_shape(lambda: stack([config] * num_agents))
+    states = shapes(configs, num_agents)
+    compiled = _over_agents(_chunk, num_agents, devices).lower(jnp.int32(1), configs, states).compile()
+    memory = compiled.memory_analysis()
+    sizes = ("argument_size_in_bytes", "output_size_in_bytes", "temp_size_in_bytes")
+    peak_bytes = sum(getattr(memory, size, 0) for size in sizes) - getattr(memory, "alias_size_in_bytes", 0)
+    return Program(compiled, num_agents, _split(devices), time.perf_counter() - began, peak_bytes)
+
+
+@contextmanager
+def interruption() -> Iterator[list[int]]:
+    """A list that fills with the first SIGINT or SIGTERM received; a second one acts as it always does."""
+    received: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def note(number: int, frame: Any) -> None:
+        received.append(number)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _init(_: None, config: Config, key: jax.Array) -> TrainState:
+    return init_step(config, key)
+
+
+def _chunk(num_updates: jax.Array, config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
+    """`num_updates` updates of one agent, at most `CHUNK_UPDATES`, and their metrics in a buffer of that size."""
+    shapes = jax.eval_shape(update_step, config, state)[1]
+    buffer = jax.tree.map(lambda leaf: jnp.zeros((CHUNK_UPDATES, *leaf.shape), leaf.dtype), shapes)
+
+    def body(i: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+        state, metrics = update_step(config, carry[0])
+        return state, jax.tree.map(lambda old, new: old.at[i].set(new), carry[1], metrics)
+
+    return jax.lax.fori_loop(0, num_updates, body, (state, buffer))
+
+
+@cache
+def _over_agents(function: Callable[[Any, Any, Any], Any], num_agents: int, devices: tuple[jax.Device, ...]) -> Any:
+    """`function(shared, …)` of one agent, compiled for R of them and a share of them on each device.
+
+    The states that `_chunk` is given are taken over.
+    """
+
+    @wraps(function)
+    def one(shared: Any, *own: Any) -> Any:  # a batch axis of one would cost time
+        return jax.tree.map(lambda x: x[None], function(shared, *jax.tree.map(lambda x: x[0], own)))
+
+    share = one if num_agents == len(devices) else jax.vmap(function, in_axes=(None, 0, 0))
+    split = _split(devices)
+    if len(devices) > 1:
+        specs = (PartitionSpec(), split.spec, split.spec)
+        share = jax.shard_map(share, mesh=split.mesh, in_specs=specs, out_specs=split.spec, check_vma=False)
+    everywhere = NamedSharding(split.mesh, PartitionSpec())
+    return jax.jit(
+        share,
+        donate_argnums=2 if function is _chunk else (),
+        in_shardings=(everywhere, split, split),
+        out_shardings=split,
+        compiler_options=compiler_options(),
+    )
+
+
+def _split(devices: tuple[jax.Device, ...]) -> NamedSharding:
+    """The first axis split evenly over devices."""
+    return NamedSharding(jax.sharding.Mesh(np.array(devices), ("agents",)), PartitionSpec("agents"))

@@ -1,0 +1,194 @@
+"""The settings of a sweep: every combination of the values asked for, or samples from ranges.
+
+An axis is a setting with the values that it takes. Kinds (`network`, `learner`, `objective`) may be axes too: settings
+that only some of them have are then varied with those alone.
+"""
+
+import itertools
+import math
+import tomllib
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxppo.config import Config
+from jaxppo.fields import ConfigError, check, is_whole, suggest
+from jaxppo.presets import preset_settings
+from jaxppo.settings import KINDS, applicable, every_field, from_settings, kinds_of
+
+__all__ = ["Range", "configs_of", "parse_values", "read_sweep"]
+
+
+class Range(NamedTuple):
+    """Where a setting is drawn from: uniformly, or uniformly in its logarithm."""
+
+    low: float
+    high: float
+    log: bool
+
+    def draw(self, generator: np.random.Generator) -> float:
+        """One value."""
+        if self.log:
+            return float(math.exp(generator.uniform(math.log(self.low), math.log(self.high))))
+        return float(generator.uniform(self.low, self.high))
+
+
+def configs_of(
+    search: Mapping[str, Sequence[Any] | Range],
+    method: str = "auto",
+    *,
+    num_samples: int = 1,
+    seed: int = 0,
+) -> list[Config]:
+    """A config for each combination of values, and for each sample from the ranges if there are any.
+
+    Args:
+        search: settings with their values, or with a range that they are drawn from; every combination of values is
+            tried with the same samples.
+        method: the preset that settings are laid over; see `preset_settings`.
+        num_samples: how many samples.
+        seed: of the samples.
+
+    Raises:
+        ConfigError: an axis without values or with one twice, an unknown setting, one that no kind chosen has, a bad
+            value, or samples asked for without a range.
+    """
+    ranges = {name: values for name, values in search.items() if isinstance(values, Range)}
+    axes: dict[str, Sequence[Any]] = {"env": ("CartPole-v1",)}
+    axes |= {name: values for name, values in search.items() if not isinstance(values, Range)}
+    check(is_whole(num_samples), "samples", num_samples, "a whole number >= 1")
+    check(bool(ranges) or num_samples == 1, "samples", num_samples, "left out where no setting has a range")
+    for name, values in axes.items():
+        check(len(values) > 0, name, list(values), "at least one value")
+        for i, value in enumerate(values):
+            check(value not in values[:i], name, value, "given once")
+    generator = np.random.default_rng(seed)
+    samples = [{name: each.draw(generator) for name, each in ranges.items()} for _ in range(num_samples)]
+    shape = [name for name in axes if name == "env" or name in KINDS]
+    unused = set(axes) | set(ranges)
+    configs = []
+    for chosen in itertools.product(*(axes[name] for name in shape)):
+        kinds = dict(zip(shape, chosen, strict=True))
+        known = applicable(kinds_of(preset_settings(kinds["env"], method, kinds)))
+        own = [name for name in axes if name in known and name not in shape]
+        unused -= {*shape, *own, *(ranges.keys() & set(known))}
+        for values in itertools.product(*(axes[name] for name in own)):
+            drawn = [{name: value for name, value in sample.items() if name in known} for sample in samples]
+            for sample in drawn if drawn[0] else [{}]:
+                settings = {**kinds, **dict(zip(own, values, strict=True)), **sample}
+                configs.append(from_settings(preset_settings(kinds["env"], method, settings)))
+    for name in unused:
+        allowed = "left out, since no kind chosen has it" if name in every_field() else _known(name)
+        raise ConfigError(name, search[name], allowed)
+    return configs
+
+
+def parse_values(name: str, texts: Sequence[str]) -> tuple[Any, ...] | Range:
+    """The values of a flag: words, or one range `LOW:HIGH` or `LOW:HIGH:log`.
+
+    Raises:
+        ConfigError: an unknown setting, or a word that is no value of it.
+    """
+    fields = every_field()
+    check(name in fields, name, " ".join(texts), _known(name))
+    if not texts and fields[name][0].metadata["ok"](True):
+        return (True,)  # a switch
+    check(len(texts) > 0, name, "", "at least one value")
+    if len(texts) == 1 and ":" in texts[0]:
+        return _parse_range(name, texts[0])
+    return tuple(_parse_value(name, text, fields[name]) for text in texts)
+
+
+def read_sweep(path: Path, own: Collection[str] = ()) -> dict[str, Any]:
+    """The values and ranges in a TOML file: a list holds values, a table {low, high, log} is a range, else a value.
+
+    Args:
+        path: the file.
+        own: keys that are no settings; their values are returned as they are.
+
+    Raises:
+        ConfigError: a file that can't be read or parsed, an unknown setting, or a bad value.
+    """
+    try:
+        content = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError("config", path, f"a readable TOML file; {error}") from error
+    search: dict[str, Any] = {}
+    try:
+        for name, value in content.items():
+            if name in own:
+                search[name] = value
+                continue
+            fields = every_field()
+            check(name in fields, name, value, _known(name))
+            if isinstance(value, Mapping) and value.keys() <= {"low", "high", "log"} and name != "env_params":
+                search[name] = _checked_range(name, value.get("low"), value.get("high"), value.get("log", False))
+                continue
+            values = value if isinstance(value, list) else [value]
+            search[name] = choices = tuple(tuple(each) if isinstance(each, list) else each for each in values)
+            for each in choices:
+                allowed = fields[name][0].metadata.get("allowed")
+                ok = name in KINDS or any(field.metadata["ok"](each) for field in fields[name])
+                check(ok, name, each, allowed)
+    except ConfigError as error:
+        raise ConfigError("config", path, f"a file of valid settings; in it, {error}") from error
+    return search
+
+
+def _known(name: str) -> str:
+    return f"a known setting; {suggest(name, every_field())}"
+
+
+def _parse_range(name: str, text: str) -> Range:
+    low, high, *log = text.split(":")
+    allowed = "a range LOW:HIGH, or LOW:HIGH:log"
+    check(log in ([], ["log"]), name, text, allowed)
+    try:
+        return _checked_range(name, float(low), float(high), bool(log))
+    except ValueError as error:
+        raise error if isinstance(error, ConfigError) else ConfigError(name, text, allowed) from error
+
+
+def _checked_range(name: str, low: Any, high: Any, log: Any) -> Range:
+    """A range of a setting that is a number."""
+    numeric = all("limits" in field.metadata for field in every_field()[name])
+    check(numeric, name, f"{low}:{high}", "values and no range, since it is not a real number")
+    ok = all(isinstance(each, int | float) and math.isfinite(each) for each in (low, high)) and isinstance(log, bool)
+    check(ok and low < high, name, f"{low}:{high}", "a range of finite numbers, the lower one first")
+    check(not log or low > 0, name, f"{low}:{high}:log", "a range above 0 for its logarithm")
+    return Range(float(low), float(high), log)
+
+
+def _parse_value(name: str, text: str, fields: Sequence[Any]) -> Any:
+    """The first reading of a word that the setting takes."""
+    if name in KINDS or name == "env":
+        return text
+    for value in _readings(text, numeric="limits" in fields[0].metadata):
+        if any(field.metadata["ok"](value) for field in fields):
+            return value
+    raise ConfigError(name, text, fields[0].metadata["allowed"])
+
+
+def _readings(text: str, *, numeric: bool) -> list[Any]:
+    """What a word may mean: none, a number; or a truth value, whole numbers joined by commas, parameters, the word."""
+    readings: list[Any] = [{"none": None, "true": True, "false": False}.get(text.lower(), text)]
+    if readings[0] is not text:
+        return readings
+    kinds: list[Any] = [float] if numeric else [int, float, _whole_numbers, _parameters, str]
+    readings = []
+    for kind in kinds:
+        try:
+            readings.append(kind(text))
+        except ValueError:
+            continue
+    return readings
+
+
+def _whole_numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(word) for word in text.split(","))
+
+
+def _parameters(text: str) -> dict[str, float]:
+    return {name: float(value) for name, value in (word.split("=") for word in text.split(","))}

@@ -1,0 +1,223 @@
+"""Sweeps: many agents, trained as few compiled programs and kept in tables.
+
+Agents whose configs differ in numbers only share a program and train side by side, as many at once as fit in memory.
+"""
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import psutil
+
+from jaxppo import results, tables
+from jaxppo.checkpoint import Checkpoint, read_checkpoint, restore, write_checkpoint
+from jaxppo.config import Config
+from jaxppo.fields import check, is_real, is_whole
+from jaxppo.loop import Program, Training, agent_keys, begin, compile_program, fill, interruption, shapes, stack
+from jaxppo.plan import Plan, plan
+from jaxppo.population import Evolution, Population
+from jaxppo.progress import Progress, Silent
+
+__all__ = ["sweep"]
+
+CHECKPOINT_SECONDS = 60.0
+MEMORY_SHARE = 0.8  # of what is free
+
+
+def sweep(
+    configs: Config | Sequence[Config],
+    seeds: int | Iterable[int] = 1,
+    out: str | Path | None = None,
+    *,
+    labels: Sequence[str] | None = None,
+    population: Population | None = None,
+    log_interval: int = 1,
+    memory_gib: float | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> tables.Results:
+    """Train every config with every seed, and keep tables of the agents and of their metrics.
+
+    The agent of a config and a seed is the one that `jaxppo train` makes of them, up to rounding. An interrupt (SIGINT
+    or SIGTERM) ends the sweep after the current chunk of updates; launched again with the same `out`, it goes on there.
+
+    Args:
+        configs: one or more, without stacked leaves, all different.
+        seeds: how many (0, 1, …), or which.
+        out: directory for the tables; None to keep no files.
+        labels: what to call each config in tables and figures; None for what tells it from the others.
+        population: train the agents of each program as a population; see `Population`.
+        log_interval: keep every so many updates, and the last.
+        memory_gib: the most to use on each device, in GiB; None for most of what is free.
+        overwrite: replace a directory that is there.
+        progress: told of what happens.
+
+    Returns:
+        The tables, as `jaxppo.load_results(out)` reads them.
+
+    Raises:
+        ConfigError: bad input, as for `plan`; an `out` that is not of the very same sweep; not even one agent fits.
+    """
+    check(is_whole(log_interval), "log_interval", log_interval, "a whole number >= 1")
+    positive = memory_gib is None or (is_real(memory_gib) and memory_gib > 0)
+    check(positive, "memory_gib", memory_gib, "a number > 0 or None")
+    planned = plan(configs, seeds)
+    if labels is not None:
+        count = planned.settings[-1] + 1
+        check(len(labels) == count, "labels", f"{len(labels)} of them", f"one for each config, {count}")
+    if population is not None:
+        for group in planned.groups:
+            population.check(planned.configs[group[0]], len(group))
+    directory: AbstractContextManager[Any] = tempfile.TemporaryDirectory() if out is None else nullcontext(out)
+    with directory as name, interruption() as interrupted:
+        path = Path(name)
+        manifest = {**results.describe(), "population": population and population.settings()}
+        tables.open_sweep(path, tables.agents_table(planned, labels), manifest, overwrite=overwrite)
+        budget = None if memory_gib is None else int(memory_gib * 2**30)
+        work = _Sweep(planned, path, population, log_interval, budget, progress or Silent(), interrupted)
+        tables.close_sweep(path, work.run())
+        return tables.load_results(path)
+
+
+class _Sweep:
+    """A sweep under way."""
+
+    def __init__(
+        self,
+        planned: Plan,
+        path: Path,
+        population: Population | None,
+        log_interval: int,
+        budget: int | None,
+        progress: Progress,
+        interrupted: list[int],
+    ):
+        self.plan = planned
+        self.path = path
+        self.population = population
+        self.log_interval = log_interval
+        self.budget = budget
+        self.progress = progress
+        self.interrupted = interrupted
+        self.unfinished = path / "unfinished.msgpack"
+        self.steps = 0  # of agents that are done
+
+    def run(self) -> str:
+        """Train what is not finished yet."""
+        finished = tables.finished_agents(self.path)
+        self.steps = self.plan.steps(finished)
+        checkpoint = read_checkpoint(self.unfinished) if self.unfinished.is_file() else None
+        for group in self.plan.groups:
+            todo = [agent for agent in group if agent not in finished]
+            if checkpoint is not None and set(checkpoint.agents) <= set(todo):
+                self._train(self._compile(checkpoint.agents, len(checkpoint.agents)), checkpoint.agents, checkpoint)
+                todo = [agent for agent in todo if agent not in checkpoint.agents]
+            program = None
+            while todo and not self.interrupted:
+                program = program or self._fit(todo)
+                try:
+                    self._train(program, todo[: program.num_agents])
+                    todo = todo[program.num_agents :]
+                except jax.errors.JaxRuntimeError as error:
+                    if "RESOURCE_EXHAUSTED" not in str(error) or program.num_agents == 1:
+                        raise
+                    self.budget, program = program.peak_bytes // 2, None
+            if self.interrupted:
+                break
+        self.progress.close()
+        return "interrupted" if self.interrupted else "finished"
+
+    def _fit(self, agents: list[int]) -> Program:
+        """A program for all agents at once, or for shares of equal size that fit in memory."""
+        count = len(agents)
+        while True:
+            program = self._compile(agents, count)
+            budget = _free_bytes() if self.budget is None else self.budget
+            if program.peak_bytes <= budget:
+                return program
+            allowed = f"at least {program.peak_bytes / 2**30:.3g}, which one agent takes"
+            check(count > 1, "memory_gib", f"{budget / 2**30:.3g}", allowed)
+            fitting = min(count - 1, max(1, count * budget // program.peak_bytes))
+            shares = -(-len(agents) // fitting)
+            count = -(-len(agents) // shares)
+
+    def _compile(self, agents: list[int], count: int) -> Program:
+        """A program for `count` of these agents at a time."""
+        config = self.plan.configs[agents[0]]
+        devices = _devices(count)
+        program = compile_program(config, -(-count // len(devices)) * len(devices), devices)
+        many = "1 agent" if count == 1 else f"{count} agents at once"
+        self.progress.note(
+            f"{config.make_env().name}: {many}, compiled in {program.compile_seconds:.1f} s, "
+            f"{program.peak_bytes / 2**20:.0f} MiB"
+        )
+        return program
+
+    def _train(self, program: Program, agents: list[int], checkpoint: Checkpoint | None = None) -> None:
+        """Train agents to their end, or until an interrupt, and write what there is then."""
+        num_updates, steps = self.plan.configs[agents[0]].num_updates, self.plan.steps(agents)
+        training = self._start(program, agents, checkpoint)
+        kept = [] if checkpoint is None else [checkpoint.metrics]
+        evolution = None if self.population is None else Evolution(self.population, agents, kept)
+        saved = training.seconds
+        while training.done < num_updates and not self.interrupted:
+            until = evolution.next(training.done, num_updates) if evolution else num_updates
+            before = training.done, training.seconds
+            metrics = training.advance(until)
+            kept.append({name: values[: len(agents)] for name, values in metrics.items()})
+            if evolution:
+                kept[-1] = evolution.columns(training, kept[-1])
+                if until == training.done < num_updates:
+                    evolution.step(training, kept)
+            rate = (training.done - before[0]) * steps / num_updates / (training.seconds - before[1])
+            self.progress.advance(self.steps + steps * training.done // num_updates, rate, kept[-1])
+            if training.seconds - saved > CHECKPOINT_SECONDS:
+                self._save(training, agents, kept)
+                saved = training.seconds
+        if training.done < num_updates:
+            if kept:
+                self._save(training, agents, kept)
+            return
+        tables.write_metrics(self.path, agents, _join(kept), self.log_interval)
+        self.unfinished.unlink(missing_ok=True)
+        self.steps += steps
+
+    def _start(self, program: Program, agents: list[int], checkpoint: Checkpoint | None) -> Training:
+        """Agents at their beginning or where the checkpoint has them; the last one fills the program up."""
+        configs = stack([self.plan.configs[agent] for agent in agents])
+        keys = jnp.stack([agent_keys(self.plan.seeds[agent])[0] for agent in agents])
+        if checkpoint is None:
+            configs, keys = fill((configs, keys), program.num_agents)
+            return Training(program, configs, begin(configs, keys, _devices(program.num_agents)))
+        like = (configs, shapes(configs, len(agents)))
+        configs, states = fill(restore(checkpoint, like), program.num_agents)
+        return Training(program, configs, states, checkpoint.done, checkpoint.seconds)
+
+    def _save(self, training: Training, agents: list[int], kept: list[dict[str, np.ndarray]]) -> None:
+        """Write a checkpoint of agents under way."""
+        tree = jax.tree.map(lambda x: x[: len(agents)], (training.configs, training.states))
+        write_checkpoint(self.unfinished, agents, training.done, training.seconds, _join(kept), tree)
+
+
+def _join(chunks: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Metrics of one chunk after the other, [R, updates]."""
+    return {name: np.concatenate([chunk[name] for chunk in chunks], axis=1) for name in chunks[-1]}
+
+
+def _devices(count: int) -> tuple[jax.Device, ...]:
+    """What to spread so many agents over."""
+    return tuple(jax.local_devices()[:count])
+
+
+def _free_bytes() -> int:
+    """Memory of a device to train in: most of what is free."""
+    device = jax.local_devices()[0]
+    stats = device.memory_stats()
+    if stats and "bytes_limit" in stats:
+        return int(MEMORY_SHARE * (stats["bytes_limit"] - stats.get("bytes_in_use", 0)))
+    return int(MEMORY_SHARE * psutil.virtual_memory().available / jax.local_device_count())

@@ -1,0 +1,161 @@
+"""The directory of a sweep: tables that any data-frame tool opens.
+
+manifest.json            what was run, with what, where, and how it ended
+agents.parquet           one row per agent, with every setting of its config
+metrics/00000.parquet    one row per agent and logged update, of agents that trained together
+unfinished.msgpack       where the agents under way stood, until they are done
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from jaxppo.fields import ConfigError, check, is_real
+from jaxppo.files import write_whole
+from jaxppo.plan import Plan
+from jaxppo.settings import to_settings
+
+__all__ = [
+    "Results",
+    "agents_table",
+    "close_sweep",
+    "finished_agents",
+    "load_results",
+    "open_sweep",
+    "write_metrics",
+]
+
+
+class Results(NamedTuple):
+    """A sweep read from its directory.
+
+    Attributes:
+        manifest: command, versions, device, git revision, status ("running", "interrupted" or "finished").
+        agents: one row per agent: `agent` its number, `setting` that of its config, `seed`, `label` if its config was
+            given one, then every setting by its flat name, missing where its config has none; `status` is "finished",
+            "diverged" or "unfinished".
+        metrics: one row per agent and logged update: `agent`, `update` (from 1), `env_steps`, `wall_time` (seconds of
+            training, compilation apart; shared by agents that trained together), and the rest of `Metrics` by name.
+    """
+
+    manifest: dict[str, Any]
+    agents: pd.DataFrame
+    metrics: pd.DataFrame
+
+
+def load_results(path: str | Path) -> Results:
+    """Read the directory of a sweep, finished or not.
+
+    Raises:
+        ConfigError: not such a directory, or one that can't be read.
+    """
+    path = Path(path)
+    try:
+        manifest = json.loads((path / "manifest.json").read_text())
+        agents = pd.read_parquet(path / "agents.parquet")
+        files = sorted((path / "metrics").glob("*.parquet"))
+        metrics = [pd.read_parquet(file) for file in files]
+    except (OSError, ValueError) as error:
+        raise ConfigError("dir", path, f"the directory of a sweep; {str(error).splitlines()[0]}") from error
+    rows = pd.concat(metrics, ignore_index=True) if metrics else pd.DataFrame({"agent": [], "update": []})
+    rows = rows.sort_values(["agent", "update"], ignore_index=True)
+    last = dict(rows.groupby("agent")["grad_norm"].last()) if metrics else {}
+    words = {agent: "finished" if np.isfinite(value) else "diverged" for agent, value in last.items()}
+    status = [words.get(agent, "unfinished") for agent in agents["agent"]]
+    return Results(manifest, agents.assign(status=status), rows)
+
+
+def agents_table(planned: Plan, labels: Sequence[str] | None = None) -> pd.DataFrame:
+    """A row for each agent, with the label of its config if there are any."""
+    rows = [
+        {"setting": setting, "seed": seed, **{name: _cell(value) for name, value in to_settings(config).items()}}
+        for config, seed, setting in zip(planned.configs, planned.seeds, planned.settings, strict=True)
+    ]
+    table = pd.DataFrame(rows).rename_axis("agent").reset_index()
+    if labels is not None:
+        table.insert(3, "label", [labels[setting] for setting in planned.settings])
+    return table
+
+
+def open_sweep(path: Path, agents: pd.DataFrame, manifest: Mapping[str, Any], *, overwrite: bool) -> None:
+    """Make the directory of a sweep, or go on with that of the same one.
+
+    Raises:
+        ConfigError: there is something else, or the directory can't be written.
+    """
+    fingerprint = hashlib.sha256(agents.to_json(orient="records", double_precision=15).encode()).hexdigest()
+    earlier: list[Any] = []
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        try:
+            known = json.loads((path / "manifest.json").read_text())
+        except (OSError, ValueError):
+            known = {}
+        ours = "a new directory, or that of a sweep of jaxppo's"
+        check("agents" in known, "out", path, ours)
+        if overwrite:
+            shutil.rmtree(path)
+        else:
+            same = "a new directory, or one of the very same sweep to go on with; or add --overwrite"
+            check(known["agents"] == fingerprint, "out", path, same)
+            earlier = [*known["earlier"], {name: known[name] for name in manifest}]
+    try:
+        (path / "metrics").mkdir(parents=True, exist_ok=True)
+        _write_table(path / "agents.parquet", agents)
+        content = {**manifest, "agents": fingerprint, "earlier": earlier, "status": "running"}
+        write_whole(path / "manifest.json", _json(content))
+    except OSError as error:
+        raise ConfigError("out", path, f"a directory that can be written; {error.strerror}") from error
+
+
+def close_sweep(path: Path, status: str) -> None:
+    """Note how the sweep ended."""
+    manifest = json.loads((path / "manifest.json").read_text())
+    write_whole(path / "manifest.json", _json({**manifest, "status": status}))
+
+
+def finished_agents(path: Path) -> set[int]:
+    """The agents whose metrics are complete."""
+    files = (path / "metrics").glob("*.parquet")
+    return {int(agent) for file in files for agent in pd.read_parquet(file, columns=["agent"])["agent"].unique()}
+
+
+def write_metrics(path: Path, agents: Sequence[int], metrics: Mapping[str, np.ndarray], log_interval: int) -> None:
+    """Add the metrics [R, updates] of agents that are done: every `log_interval`-th update and the last."""
+    count = metrics["env_steps"].shape[1]
+    update = np.arange(1, count + 1)
+    kept = (update % log_interval == 0) | (update == count)
+    columns = {name: values[:, kept].reshape(-1) for name, values in metrics.items()}
+    table = pd.DataFrame(
+        {"agent": np.repeat(np.asarray(agents, np.int32), kept.sum()), "update": np.tile(update[kept], len(agents))}
+        | columns
+    )
+    number = sum(1 for _ in (path / "metrics").glob("*.parquet"))
+    _write_table(path / "metrics" / f"{number:05}.parquet", table)
+
+
+def _write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as Parquet, whole or not at all."""
+    buffer = BytesIO()
+    table.to_parquet(buffer, index=False)
+    write_whole(path, buffer.getvalue())
+
+
+def _cell(value: Any) -> Any:
+    """A setting as a cell: lists as the words of the flag, mappings as JSON, objects as text."""
+    if isinstance(value, tuple | list):
+        return " ".join(map(str, value))
+    if isinstance(value, Mapping):
+        return json.dumps(value)
+    value = np.asarray(value).item() if is_real(value) else value
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()

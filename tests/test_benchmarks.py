@@ -1,0 +1,97 @@
+"""The benchmarks' bookkeeping, on made-up measurements: nothing here measures anything."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _on_path(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+
+
+def made_up(trainer, case, steps_per_s, **changes):
+    """A line of a benchmark."""
+    return {
+        "trainer": trainer,
+        "case": case,
+        "env": "CartPole-v1",
+        "steps": 1000,
+        "steps_per_s": steps_per_s,
+        "seconds": [0.1],
+        "compile_s": 2.04,
+        "peak_mib": 300,
+        "sampled_return": 41.23,
+        "curve": {"seconds": [0.1, 0.2], "returns": [20.0, 40.0]},
+        "versions": {trainer: "1.2.3"},
+        "device": "cpu",
+        "machine": "a machine",
+        "git_revision": "abc",
+        "command": "python",
+        **changes,
+    }
+
+
+def test_table_compares_within_a_case():
+    """The ratio is jaxppo's steps per second over the peer's of the same case; no compilation leaves its cell empty."""
+    import report
+
+    rows = [
+        made_up("jaxppo", "A", 9000),
+        made_up("sb3", "A", 3000, compile_s=None),
+        made_up("jaxppo", "B", 500),
+        made_up("rejax", "B", 1000),
+        made_up("rejax", "C", 7),
+    ]
+    lines = report.table(rows).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    assert [row[4] for row in cells[2:]] == ["", "3.00 ×", "", "0.50 ×", ""]
+    assert cells[3] == ["A", "CartPole-v1", "sb3", "3,000", "3.00 ×", "", "300", "41.2", "1,000"]
+
+
+def test_report_draws_every_measurement(tmp_path):
+    """A bar as high as its steps per second for each row, its ratio above it, and the table and pictures as files."""
+    import report
+    from matplotlib import pyplot as plt
+
+    rows = [made_up("jaxppo", "A", 9000), made_up("rejax", "A", 3000), made_up("jaxppo", "F", 500)]
+    figure, axis = plt.subplots()
+    report.draw_bars(axis, rows, ["A", "F"])
+    assert [patch.get_height() for patch in axis.patches] == [9000, 3000, 500]
+    assert [text.get_text() for text in axis.texts] == ["3.00×"]
+    plt.close(figure)
+    lines = tmp_path / "some.jsonl"
+    lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report.write(lines)
+    assert "- Versions: jaxppo: jaxppo 1.2.3; rejax: rejax 1.2.3.\n" in lines.with_suffix(".md").read_text()
+    assert lines.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in lines.with_suffix(".svg").read_text()
+
+
+def test_curve_is_thinned_by_means():
+    """60 points become the means of 30 pairs, the NaN before them left out; without points, an empty curve."""
+    import record
+
+    pairs = [1.5 + 2 * i for i in range(30)]
+    assert record.curve(range(61), [float("nan"), *range(1, 61)]) == {"seconds": pairs, "returns": pairs}
+    assert record.curve([1.0], [float("nan")]) == {"seconds": [], "returns": []}
+
+
+def test_a_failing_trainer_is_told_of_and_the_others_go_on(tmp_path, monkeypatch, capfd):
+    """And a later run replaces the line of the same case and trainer alone."""
+    import compare
+
+    (tmp_path / "fine.py").write_text(f"print({json.dumps(json.dumps(made_up('rejax', 'A', 3000)))})")
+    (tmp_path / "broken.py").write_text("raise SystemExit('no such device')")
+    monkeypatch.setitem(compare.TRAINERS, "jaxppo", compare.Trainer((str(tmp_path / "broken.py"),), "AB", None))
+    monkeypatch.setitem(compare.TRAINERS, "rejax", compare.Trainer((str(tmp_path / "fine.py"),), "A", None))
+    out = tmp_path / "out.jsonl"
+    out.write_text("".join(json.dumps(made_up(*each)) + "\n" for each in (("sbx", "A", 1), ("rejax", "A", 2))))
+    compare.main(["--trainers", "jaxppo", "rejax", "--cases", "A", "B", "--out", str(out)])
+    printed = capfd.readouterr()
+    assert printed.err.splitlines() == ["A jaxppo: failed: no such device", "B jaxppo: failed: no such device"]
+    assert [json.loads(line)["steps_per_s"] for line in printed.out.splitlines()] == [3000]
+    kept = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(row["trainer"], row["steps_per_s"]) for row in kept] == [("rejax", 3000), ("sbx", 1)]

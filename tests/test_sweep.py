@@ -1,0 +1,275 @@
+"""Sweeps: the same agents as single runs make, whatever they are trained beside, and tables that survive a stop."""
+
+import json
+import re
+import signal
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+import jaxppo
+from jaxppo.cli import main
+from jaxppo.loop import compile_program
+from jaxppo.plan import plan
+from jaxppo.progress import Silent
+from jaxppo.results import create, read_metrics
+from jaxppo.run import train_run
+
+UPDATES = 6
+
+
+def config(learning_rate=1e-3, clip_eps=0.2, **changes):
+    """A small one."""
+    learner = jaxppo.SGD(learning_rate=learning_rate, objective=jaxppo.Clip(clip_eps=clip_eps), num_epochs=2)
+    small = {"num_envs": 4, "num_steps": 32, "total_timesteps": UPDATES * 128, "network": jaxppo.MLP(hidden=(8,))}
+    return jaxppo.Config(env="CartPole-v1", learner=learner, **{**small, **changes})
+
+
+class Recorder(Silent):
+    """Remembers what it is told, and interrupts after so many chunks."""
+
+    def __init__(self, chunks=None):
+        self.notes, self.steps, self.chunks = [], [], chunks
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def advance(self, steps, rate, metrics):
+        self.steps.append(steps)
+        if len(self.steps) == self.chunks:
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Two settings × three seeds, an odd share for two devices."""
+    path = tmp_path_factory.mktemp("sweeps") / "sweep"
+    progress = Recorder()
+    results = jaxppo.sweep([config(1e-3), config(3e-3)], [5, 1, 9], path, progress=progress)
+    return path, results, progress
+
+
+def same(first, second):
+    """Whether two tables of metrics are equal but for the time that it took."""
+    return first.drop(columns="wall_time").equals(second.drop(columns="wall_time"))
+
+
+def test_agents_are_those_of_single_runs(finished, tmp_path):
+    """Up to the rounding of products of another shape, for as long as that takes to grow."""
+    _, results, _ = finished
+    for agent, (rate, seed) in enumerate([(1e-3, 5), (1e-3, 1), (1e-3, 9), (3e-3, 5), (3e-3, 1), (3e-3, 9)]):
+        row = results.agents.iloc[agent]
+        assert (row["agent"], row["setting"], row["seed"]) == (agent, agent // 3, seed)
+        assert row["learning_rate"] == rate
+        path = tmp_path / str(agent)
+        create(path, overwrite=False)
+        train_run(config(rate), seed, path, Silent(), eval_episodes=1)
+        run = read_metrics(path)
+        ours = results.metrics[results.metrics["agent"] == agent]
+        for name in ("episodes", "policy_loss", "value_loss", "entropy", "grad_norm"):
+            np.testing.assert_allclose(ours[name].iloc[:2], run[name][:2], rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_tables_are_complete(finished):
+    """A row per agent with every setting, a row per agent and update, all finished."""
+    path, results, progress = finished
+    assert list(results.agents["status"]) == ["finished"] * 6
+    assert set(results.agents["hidden"]) == {"8"}
+    assert set(results.agents["env"]) == {"CartPole-v1"}
+    assert {"gamma", "clip_eps", "num_envs", "activation", "objective"} <= set(results.agents.columns)
+    assert list(results.metrics["update"]) == list(range(1, UPDATES + 1)) * 6
+    assert list(results.metrics["env_steps"]) == [128 * update for update in range(1, UPDATES + 1)] * 6
+    assert (results.metrics.groupby("agent")["wall_time"].diff().dropna() > 0).all()
+    assert progress.steps[-1] == 6 * UPDATES * 128
+    assert results.manifest["status"] == "finished"
+    raw = pd.concat(pd.read_parquet(file) for file in (path / "metrics").glob("*.parquet"))
+    assert len(raw) == len(results.metrics)
+
+
+def test_a_finished_sweep_is_not_trained_again(finished):
+    """Nothing is compiled, and the tables are the same."""
+    path, results, _ = finished
+    before = {file: file.read_bytes() for file in path.rglob("*.parquet")}
+    progress = Recorder()
+    again = jaxppo.sweep([config(1e-3), config(3e-3)], [5, 1, 9], path, progress=progress)
+    assert (progress.notes, progress.steps) == ([], [])
+    assert same(again.metrics, results.metrics)
+    assert {file: file.read_bytes() for file in path.rglob("*.parquet")} == before
+
+
+@pytest.mark.parametrize(("chunks", "done"), [(2, 0), (UPDATES + 2, 6)])
+def test_an_interrupted_sweep_goes_on_bit_for_bit(finished, tmp_path, monkeypatch, chunks, done):
+    """Two programs, stopped in the first or the second; launched again, the curves are those without a stop."""
+    monkeypatch.setattr("jaxppo.loop.CHUNK_SECONDS", 0.0)  # an update in each chunk
+    configs = [config(1e-3), config(3e-3), config(num_envs=2, total_timesteps=UPDATES * 64)]
+    path = tmp_path / "sweep"
+    stopped = jaxppo.sweep(configs, [5, 1, 9], path, progress=Recorder(chunks))
+    assert stopped.manifest["status"] == "interrupted"
+    assert (path / "unfinished.msgpack").exists()
+    assert list(stopped.agents["status"]) == ["finished"] * done + ["unfinished"] * (9 - done)
+    progress = Recorder()
+    resumed = jaxppo.sweep(configs, [5, 1, 9], path, progress=progress)
+    assert resumed.manifest["status"] == "finished"
+    assert len(progress.steps) == 2 * UPDATES - chunks
+    assert same(resumed.metrics[resumed.metrics["agent"] < 6], finished[1].metrics)
+    assert list(resumed.agents["status"]) == ["finished"] * 9
+    assert not (path / "unfinished.msgpack").exists()
+
+
+def test_what_does_not_fit_in_memory_is_split(finished):
+    """A budget for two agents and a half: three shares of two, with the same curves while rounding is small."""
+    devices = (jax.local_devices()[0],)
+    one, three = (compile_program(config(), count, devices).peak_bytes for count in (1, 3))
+    assert one < three
+    budget = compile_program(config(), 2, tuple(jax.local_devices())).peak_bytes + 1
+    progress = Recorder()
+    results = jaxppo.sweep([config(1e-3), config(3e-3)], [5, 1, 9], memory_gib=budget / 2**30, progress=progress)
+    assert "2 agents at once" in progress.notes[-1]
+    assert list(results.agents["status"]) == ["finished"] * 6
+    first = [each.groupby("agent").first()["policy_loss"] for each in (results.metrics, finished[1].metrics)]
+    np.testing.assert_allclose(first[0], first[1], rtol=1e-3, atol=1e-4)
+
+
+def test_memory_for_not_even_one_agent_is_refused():
+    """Before anything is trained."""
+    with pytest.raises(jaxppo.ConfigError, match=r"memory_gib=.*must be at least .*, which one agent takes"):
+        jaxppo.sweep(config(), 1, memory_gib=1e-6)
+
+
+def test_exhausted_memory_halves_the_share(finished, monkeypatch):
+    """A device that runs out in the middle, whatever was measured before."""
+    import jaxppo.sweeps as sweeps
+
+    real, calls = sweeps.begin, []
+
+    def begin(configs, keys, devices):
+        calls.append(len(keys))
+        if len(keys) > 2:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        return real(configs, keys, devices)
+
+    monkeypatch.setattr(sweeps, "begin", begin)
+    results = jaxppo.sweep([config(1e-3), config(3e-3)], [5, 1, 9])
+    assert calls[0] == 6
+    assert max(calls[-3:]) <= 2
+    assert list(results.agents["status"]) == ["finished"] * 6
+
+
+def test_groups_are_what_can_share_a_program():
+    """Numbers do not split a group; shapes, kinds and None do."""
+    configs = [config(1e-3), config(clip_eps=0.1), config(num_steps=16), config(gamma=0.9)]
+    planned = plan([*configs, jaxppo.Config(learner=jaxppo.SGD(vf_clip_eps=None)), jaxppo.Config()], 2)
+    assert planned.groups == [[0, 1, 2, 3, 6, 7], [4, 5], [8, 9], [10, 11]]
+    assert planned.seeds == [0, 1] * 6
+    assert planned.settings == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+    assert planned.steps([0, 4]) == 2 * UPDATES * 128
+
+
+def test_environment_parameters_are_swept():
+    """As leaves they share a program; the harder pull ends episodes sooner."""
+    configs = [config(env_params={"force_mag": np.float32(force)}) for force in (10.0, 40.0)]
+    assert len(plan(configs, 1).groups) == 1
+    results = jaxppo.sweep(configs, 4)
+    assert list(results.agents["env_params"][::4]) == ['{"force_mag": 10.0}', '{"force_mag": 40.0}']
+    lengths = results.metrics.groupby("agent")["episode_length"].mean()
+    assert lengths[:4].mean() > lengths[4:].mean()
+
+
+def test_an_agent_that_diverges_is_marked(tmp_path):
+    """And the others are not."""
+    results = jaxppo.sweep([config(1e-3), config(1e30, total_timesteps=UPDATES * 128)], 1)
+    assert list(results.agents["status"]) == ["finished", "diverged"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (([],), "configs=.*at least one"),
+        (([config(), config()],), "configs=number 1: must be different from number 0"),
+        (([config(), 3],), "configs=int"),
+        ((config(), 0), "seeds=0"),
+        ((config(), [1, 1]), "seeds=1: must be given once"),
+        ((config(), [2**32]), "seeds=4294967296"),
+        ((config(), True), "seeds=True"),
+        ((config(np.array([1e-3, 2e-3])),), r"learning_rate=array of shape \(2,\)"),
+    ],
+)
+def test_bad_input_is_refused(arguments, words, tmp_path):
+    """Before a directory is made."""
+    with pytest.raises(jaxppo.ConfigError, match=words):
+        jaxppo.sweep(*arguments, out=tmp_path / "sweep")
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_directory_of_something_else_is_left_alone(finished, tmp_path):
+    """Whether that is another sweep or no sweep at all."""
+    path = finished[0]
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    with pytest.raises(jaxppo.ConfigError, match="one of the very same sweep"):
+        jaxppo.sweep([config(1e-3)], [5, 1, 9], path)
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
+    for overwrite in (False, True):
+        (tmp_path / "thesis.tex").write_text("years of work")
+        with pytest.raises(jaxppo.ConfigError, match="out="):
+            jaxppo.sweep(config(), 1, tmp_path, overwrite=overwrite)
+        assert (tmp_path / "thesis.tex").read_text() == "years of work"
+    with pytest.raises(jaxppo.ConfigError, match="the directory of a sweep"):
+        jaxppo.load_results(tmp_path)
+
+
+def test_the_command_line_and_a_file_say_the_same(tmp_path, monkeypatch, capsys):
+    """One sweep from flags and one from TOML: equal tables, and what will be done is said before."""
+    monkeypatch.chdir(tmp_path)
+    small = ["--total-timesteps", "512", "--num-steps", "32", "--hidden", "8", "--num-epochs", "1"]
+    flags = ["--learning-rate", "1e-3", "3e-3", "--env", "CartPole-v1", "Catch-bsuite", "--seeds", "2"]
+    assert main(["sweep", *small, *flags, "--num-envs", "4", "--num-minibatches", "4", "--out", "flags"]) == 0
+    said = capsys.readouterr().out
+    assert "2 programs, 8 agents (4 settings × 2 seeds), 4.1k steps" in said
+    (tmp_path / "sweep.toml").write_text(
+        'env = ["CartPole-v1", "Catch-bsuite"]\nlearning_rate = [1e-3, 3e-3]\nseeds = 2\ntotal_timesteps = 512\n'
+        "num_steps = 32\nhidden = [[8]]\nnum_epochs = 1\nnum_envs = 4\nnum_minibatches = 4\n"
+    )
+    assert main(["sweep", "--config", "sweep.toml", "--out", "file"]) == 0
+    ours, theirs = jaxppo.load_results("flags"), jaxppo.load_results("file")
+    pd.testing.assert_frame_equal(
+        ours.agents.sort_values(["env", "learning_rate", "seed"])
+        .drop(columns=["agent", "setting"])
+        .reset_index(drop=1),
+        theirs.agents.sort_values(["env", "learning_rate", "seed"])
+        .drop(columns=["agent", "setting"])
+        .reset_index(drop=1),
+    )
+    manifest = json.loads((tmp_path / "flags" / "manifest.json").read_text())
+    assert manifest["status"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--learning-rate"], "learning_rate=: must be at least one value"),
+        (["--learning-rate", "1e-3", "1e-3"], "learning_rate=0.001: must be given once"),
+        (["--learning-rate", "abc"], "learning_rate=abc: must be a finite number"),
+        (["--num-envs", "4.5"], "num_envs=4.5: must be a whole number"),
+        (["--env", "Nope"], "env=Nope: must be an environment"),
+        (["--objective", "fixed-kl", "--clip-eps", "0.2"], "clip_eps=.*no kind chosen has it"),
+        (["--learning-rate", "1:2:lin"], "learning_rate=1:2:lin: must be a range"),
+        (["--learning-rate", "2:1"], "the lower one first"),
+        (["--gamma", "0:1:log"], "above 0"),
+        (["--num-envs", "4:9"], "values and no range"),
+        (["--samples", "3"], "samples=3: must be left out"),
+        (["--seeds", "0"], "seeds=0"),
+        (["--pbt", "gama", "--seeds", "4"], "perturb=gama: must be a number in the config; did you mean gamma"),
+        (["--pbt"], "population=1: must be at least two"),
+        (["--config", "none.toml"], "config=none.toml"),
+    ],
+)
+def test_bad_flags_are_refused_in_one_line(flags, words, tmp_path, monkeypatch, capsys):
+    """Exit code 2, and nothing written."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["sweep", *flags]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.search(words, error)
+    assert not list(tmp_path.iterdir())
