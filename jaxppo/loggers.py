@@ -42,7 +42,7 @@ def chosen(names: str | Iterable[str]) -> tuple[str, ...]:
         check(name not in names[:i], "logger", name, "given once")
         try:
             import_module(PACKAGES[name])
-        except ImportError as error:
+        except ModuleNotFoundError as error:
             raise ConfigError("logger", name, f"installed: pip install 'jaxppo[{name}]'") from error
     return names
 

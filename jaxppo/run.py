@@ -57,9 +57,8 @@ def train_run(
     """
     manifest = {**results.describe(), "seed": seed, "config": to_settings(config)}
     results.write_manifest(path, {**manifest, "status": "running"})
-    hyperparameters = {"": {**to_cells(config), "seed": seed}}
-    logging = streams(loggers, path, hyperparameters, config.num_updates, log_interval)
-    with interruption() as interrupted, logging as opened:
+    agents = {"": {**to_cells(config), "seed": seed}}
+    with interruption() as interrupted, streams(loggers, path, agents, config.num_updates, log_interval) as opened:
         key_train, key_evaluate = agent_keys(seed)
         configs, devices = stack([config]), (jax.local_devices()[0],)
         began = time.perf_counter()

@@ -178,6 +178,7 @@ def test_each_agent_has_each_point_once(resumed, agent):
 def test_a_run_is_logged_as_its_file_is(tmp_path, monkeypatch):
     """From the command line, with an interval, and a project by the usual variable."""
     monkeypatch.setenv("WANDB_PROJECT", "mine")
+    monkeypatch.setattr("jaxppo.run.evaluate", lambda *_: np.zeros(1))  # only to compile less
     small = ["--total-timesteps", "80", "--num-envs", "2", "--num-steps", "8", "--hidden", "4", "--preset", "none"]
     path = tmp_path / "run"
     flags = ["--logger", *BOTH, "--log-interval", "2", "--seed", "3", "--out", str(path)]
