@@ -144,7 +144,7 @@ def _wandb(path: Path, agent: str, settings: Mapping[str, Any]) -> Iterator[Writ
     wandb = import_module("wandb")
     name = path.resolve().name
     suffix = f"-{agent}" if agent else ""
-    earlier = list(path.glob(f"wandb/*/run-*{suffix}.wandb"))
+    earlier = list(path.glob(f"wandb/*run-*/run-*{suffix}.wandb"))  # but not by way of the link latest-run
     for file in earlier:
         shutil.rmtree(file.parent)
     try:

@@ -213,6 +213,19 @@ def test_an_exception_ends_all_streams_and_marks_them(tmp_path, error):
         assert (points["x"], code) == ([(8, number + 1)], 1)
 
 
+@pytest.mark.parametrize("agent", ["", "agent_00000"])
+def test_a_stream_begun_anew_replaces_the_earlier_one(tmp_path, agent):
+    """Also where it is the only one."""
+    runs = []
+    for step in (8, 16):
+        with streams(BOTH, tmp_path, {agent: {}}, 3, 1) as opened:
+            opened.log({"env_steps": np.array([[step]]), "wall_time": np.ones((1, 1)), "x": np.ones((1, 1))})
+        points, run, _ = read_wandb(tmp_path, agent)
+        assert points["x"] == read_events(tmp_path / "tensorboard" / agent)[0]["x"] == [(step, 1)]
+        runs.append(run.run_id)
+    assert runs[0] == runs[1]
+
+
 @pytest.mark.parametrize(
     ("names", "words"),
     [
