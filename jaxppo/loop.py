@@ -8,7 +8,7 @@ them, and each trains its share without a word to the others.
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, wraps
 from typing import Any, NamedTuple
@@ -23,7 +23,19 @@ from jaxppo.config import Config, canonical
 from jaxppo.training import init_step, update_step
 from jaxppo.types import Metrics, TrainState
 
-__all__ = ["Program", "Training", "agent_keys", "begin", "compile_program", "fill", "interruption", "shapes", "stack"]
+__all__ = [
+    "Program",
+    "Training",
+    "agent_keys",
+    "begin",
+    "compile_program",
+    "fill",
+    "interruption",
+    "logged",
+    "rows",
+    "shapes",
+    "stack",
+]
 
 CHUNK_SECONDS = 0.7  # how long the compiled program runs between two looks at the outside world
 CHUNK_UPDATES = 1024  # the most updates in a chunk: the size of the buffer for their metrics
@@ -125,6 +137,17 @@ def compile_program(config: Config, num_agents: int, devices: tuple[jax.Device, 
     sizes = ("argument_size_in_bytes", "output_size_in_bytes", "temp_size_in_bytes")
     peak_bytes = sum(getattr(memory, size, 0) for size in sizes) - getattr(memory, "alias_size_in_bytes", 0)
     return Program(compiled, num_agents, _split(devices), time.perf_counter() - began, peak_bytes)
+
+
+def rows(metrics: Mapping[str, np.ndarray], agent: int) -> list[dict[str, Any]]:
+    """A row per update of one of the agents that the metrics [R, updates] are of."""
+    columns = {name: values[agent].tolist() for name, values in metrics.items()}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def logged(updates: np.ndarray, num_updates: int, log_interval: int) -> np.ndarray:
+    """Which updates, counted from 1, are kept: every `log_interval`-th and the last."""
+    return (updates % log_interval == 0) | (updates == num_updates)
 
 
 @contextmanager

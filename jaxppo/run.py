@@ -1,6 +1,7 @@
 """A run: one agent trained by the host loop, with its files, its progress and its final evaluation."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,11 +10,12 @@ import numpy as np
 
 from jaxppo import results
 from jaxppo.config import Config
-from jaxppo.loop import Training, agent_keys, begin, compile_program, interruption, stack
+from jaxppo.loggers import streams
+from jaxppo.loop import Training, agent_keys, begin, compile_program, interruption, logged, rows, stack
 from jaxppo.plot import write_curves
 from jaxppo.policy import evaluate
 from jaxppo.progress import Progress
-from jaxppo.settings import to_settings
+from jaxppo.settings import to_cells, to_settings
 
 __all__ = ["Outcome", "train_run"]
 
@@ -37,16 +39,26 @@ class Outcome(NamedTuple):
 
 
 def train_run(
-    config: Config, seed: int, path: Path, progress: Progress, *, log_interval: int = 1, eval_episodes: int = 128
+    config: Config,
+    seed: int,
+    path: Path,
+    progress: Progress,
+    *,
+    loggers: Sequence[str] = (),
+    log_interval: int = 1,
+    eval_episodes: int = 128,
 ) -> Outcome:
     """Train one agent and leave a run in the directory `path`, which `results.create` has made.
+
+    Its metrics also go to the `loggers`, which `loggers.chosen` has checked.
 
     An interrupt (SIGINT or SIGTERM) ends training after the current chunk, and what was learned so far is saved; a
     second one ends the process.
     """
     manifest = {**results.describe(), "seed": seed, "config": to_settings(config)}
     results.write_manifest(path, {**manifest, "status": "running"})
-    with interruption() as interrupted:
+    agents = {"": {**to_cells(config), "seed": seed}}
+    with interruption() as interrupted, streams(loggers, path, agents, config.num_updates, log_interval) as opened:
         key_train, key_evaluate = agent_keys(seed)
         configs, devices = stack([config]), (jax.local_devices()[0],)
         began = time.perf_counter()
@@ -57,11 +69,10 @@ def train_run(
         status = "finished"
         while training.done < config.num_updates and status == "finished":
             metrics = training.advance(config.num_updates)
-            rows = _rows(metrics)
-            first = training.done - len(rows) + 1
-            results.append_metrics(
-                path, [row for i, row in enumerate(rows, first) if i % log_interval == 0 or i == config.num_updates]
-            )
+            updates = np.arange(training.done - metrics["env_steps"].shape[1], training.done) + 1
+            kept = logged(updates, config.num_updates, log_interval)
+            results.append_metrics(path, rows({name: values[:, kept] for name, values in metrics.items()}, 0))
+            opened.log(metrics)
             done = training.done * config.batch_size
             progress.advance(done, done / training.seconds, metrics)
             if interrupted:
@@ -77,12 +88,6 @@ def train_run(
     outcome = Outcome(status, training.done, compile_seconds, training.seconds, returns)
     _finish(path, manifest, config, outcome)
     return outcome
-
-
-def _rows(metrics: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-    """A row per update of the only agent."""
-    columns = {name: values[0].tolist() for name, values in metrics.items()}
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _finish(path: Path, manifest: dict[str, Any], config: Config, outcome: Outcome) -> None:

@@ -6,6 +6,7 @@ names.
 """
 
 import dataclasses
+import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from jaxppo.config import Config
-from jaxppo.fields import ConfigError, check, suggest
+from jaxppo.fields import ConfigError, check, is_real, suggest
 from jaxppo.learners import SGD, TrustRegion
 from jaxppo.networks import CNN, MLP
 from jaxppo.objectives import AdaptiveKL, Clip, FixedKL, PolicyGradient, Unclipped
@@ -28,6 +29,7 @@ __all__ = [
     "kinds_of",
     "owned",
     "read_toml",
+    "to_cells",
     "to_flags",
     "to_settings",
 ]
@@ -50,7 +52,7 @@ IMPLIED: dict[str, dict[str, Any]] = {"policy-gradient": {"num_epochs": 1, "num_
 
 
 # Of a run, not of its config.
-FLAGS_ONLY = {"seed", "out", "overwrite", "preset", "log_interval", "quiet", "agents", "repeats"}
+FLAGS_ONLY = {"seed", "out", "overwrite", "preset", "log_interval", "logger", "quiet", "agents", "repeats"}
 
 
 def to_settings(config: Config) -> dict[str, Any]:
@@ -58,6 +60,11 @@ def to_settings(config: Config) -> dict[str, Any]:
     settings = _collect(config)
     settings["env"] = config.make_env().name
     return settings
+
+
+def to_cells(config: Config) -> dict[str, Any]:
+    """The flat settings as plain values: lists as the words of the flag, mappings as JSON, objects as text."""
+    return {name: _cell(value) for name, value in to_settings(config).items()}
 
 
 def from_settings(settings: Mapping[str, Any]) -> Config:
@@ -150,6 +157,15 @@ def to_flags(settings: Mapping[str, Any]) -> list[str]:
         else:
             flags += [flag, str(value)]
     return flags
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return " ".join(map(str, value))
+    if isinstance(value, Mapping):
+        return json.dumps(value)
+    value = np.asarray(value).item() if is_real(value) else value
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def _kind(name: str, settings: Mapping[str, Any]) -> type:

@@ -18,10 +18,12 @@ from jaxppo import results, tables
 from jaxppo.checkpoint import Checkpoint, read_checkpoint, restore, write_checkpoint
 from jaxppo.config import Config
 from jaxppo.fields import check, is_real, is_whole
+from jaxppo.loggers import Streams, chosen, streams
 from jaxppo.loop import Program, Training, agent_keys, begin, compile_program, fill, interruption, shapes, stack
 from jaxppo.plan import Plan, plan
 from jaxppo.population import Evolution, Population
 from jaxppo.progress import Progress, Silent
+from jaxppo.settings import to_cells
 
 __all__ = ["sweep"]
 
@@ -36,6 +38,7 @@ def sweep(
     *,
     labels: Sequence[str] | None = None,
     population: Population | None = None,
+    loggers: str | Iterable[str] = (),
     log_interval: int = 1,
     memory_gib: float | None = None,
     overwrite: bool = False,
@@ -52,6 +55,7 @@ def sweep(
         out: directory for the tables; None to keep no files.
         labels: what to call each config in tables and figures; None for what tells it from the others.
         population: train the agents of each program as a population; see `Population`.
+        loggers: "tensorboard", "wandb" or both: a stream of its metrics for each agent, in `out`, beside the tables.
         log_interval: keep every so many updates, and the last.
         memory_gib: the most to use on each device, in GiB; None for most of what is free.
         overwrite: replace a directory that is there.
@@ -61,11 +65,14 @@ def sweep(
         The tables, as `jaxppo.load_results(out)` reads them.
 
     Raises:
-        ConfigError: bad input, as for `plan`; an `out` that is not of the very same sweep; not even one agent fits.
+        ConfigError: bad input, as for `plan`; a logger that is unknown or not installed; an `out` that is not of the
+            very same sweep; not even one agent fits.
     """
     check(is_whole(log_interval), "log_interval", log_interval, "a whole number >= 1")
     positive = memory_gib is None or (is_real(memory_gib) and memory_gib > 0)
     check(positive, "memory_gib", memory_gib, "a number > 0 or None")
+    names = chosen(loggers)
+    check(not names or out is not None, "out", out, "a directory, where there are loggers")
     planned = plan(configs, seeds)
     if labels is not None:
         count = planned.settings[-1] + 1
@@ -79,7 +86,7 @@ def sweep(
         manifest = {**results.describe(), "population": population and population.settings()}
         tables.open_sweep(path, tables.agents_table(planned, labels), manifest, overwrite=overwrite)
         budget = None if memory_gib is None else int(memory_gib * 2**30)
-        work = _Sweep(planned, path, population, log_interval, budget, progress or Silent(), interrupted)
+        work = _Sweep(planned, path, population, names, log_interval, budget, progress or Silent(), interrupted)
         tables.close_sweep(path, work.run())
         return tables.load_results(path)
 
@@ -92,6 +99,7 @@ class _Sweep:
         planned: Plan,
         path: Path,
         population: Population | None,
+        loggers: Sequence[str],
         log_interval: int,
         budget: int | None,
         progress: Progress,
@@ -100,6 +108,7 @@ class _Sweep:
         self.plan = planned
         self.path = path
         self.population = population
+        self.loggers = loggers
         self.log_interval = log_interval
         self.budget = budget
         self.progress = progress
@@ -160,9 +169,24 @@ class _Sweep:
 
     def _train(self, program: Program, agents: list[int], checkpoint: Checkpoint | None = None) -> None:
         """Train agents to their end, or until an interrupt, and write what there is then."""
-        num_updates, steps = self.plan.configs[agents[0]].num_updates, self.plan.steps(agents)
         training = self._start(program, agents, checkpoint)
         kept = [] if checkpoint is None else [checkpoint.metrics]
+        with self._open(agents) as opened:
+            for metrics in kept:
+                opened.log(metrics)
+            self._advance(training, agents, kept, opened)
+            if training.done == self.plan.configs[agents[0]].num_updates:
+                tables.write_metrics(self.path, agents, _join(kept), self.log_interval)
+                self.unfinished.unlink(missing_ok=True)
+                self.steps += self.plan.steps(agents)
+            elif kept:
+                self._save(training, agents, kept)
+
+    def _advance(
+        self, training: Training, agents: list[int], kept: list[dict[str, np.ndarray]], opened: Streams
+    ) -> None:
+        """Train agents to their end, or until an interrupt; their metrics are added to `kept`."""
+        num_updates, steps = self.plan.configs[agents[0]].num_updates, self.plan.steps(agents)
         evolution = None if self.population is None else Evolution(self.population, agents, kept)
         saved = training.seconds
         while training.done < num_updates and not self.interrupted:
@@ -174,18 +198,18 @@ class _Sweep:
                 kept[-1] = evolution.columns(training, kept[-1])
                 if until == training.done < num_updates:
                     evolution.step(training, kept)
+            opened.log(kept[-1])
             rate = (training.done - before[0]) * steps / num_updates / (training.seconds - before[1])
             self.progress.advance(self.steps + steps * training.done // num_updates, rate, kept[-1])
             if training.seconds - saved > CHECKPOINT_SECONDS:
                 self._save(training, agents, kept)
                 saved = training.seconds
-        if training.done < num_updates:
-            if kept:
-                self._save(training, agents, kept)
-            return
-        tables.write_metrics(self.path, agents, _join(kept), self.log_interval)
-        self.unfinished.unlink(missing_ok=True)
-        self.steps += steps
+
+    def _open(self, agents: list[int]) -> AbstractContextManager[Streams]:
+        """A stream for each of these agents in every logger."""
+        configs, seeds = self.plan.configs, self.plan.seeds
+        settings = {f"agent_{i:05}": {**to_cells(configs[i]), "seed": seeds[i]} for i in agents}
+        return streams(self.loggers, self.path, settings, configs[agents[0]].num_updates, self.log_interval)
 
     def _start(self, program: Program, agents: list[int], checkpoint: Checkpoint | None) -> Training:
         """Agents at their beginning or where the checkpoint has them; the last one fills the program up."""

@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxppo.fields import ConfigError, check, is_real
+from jaxppo.fields import ConfigError, check
 from jaxppo.files import write_whole
+from jaxppo.loop import logged
 from jaxppo.plan import Plan
-from jaxppo.settings import to_settings
+from jaxppo.settings import to_cells
 
 __all__ = [
     "Results",
@@ -75,7 +76,7 @@ def load_results(path: str | Path) -> Results:
 def agents_table(planned: Plan, labels: Sequence[str] | None = None) -> pd.DataFrame:
     """A row for each agent, with the label of its config if there are any."""
     rows = [
-        {"setting": setting, "seed": seed, **{name: _cell(value) for name, value in to_settings(config).items()}}
+        {"setting": setting, "seed": seed, **to_cells(config)}
         for config, seed, setting in zip(planned.configs, planned.seeds, planned.settings, strict=True)
     ]
     table = pd.DataFrame(rows).rename_axis("agent").reset_index()
@@ -130,7 +131,7 @@ def write_metrics(path: Path, agents: Sequence[int], metrics: Mapping[str, np.nd
     """Add the metrics [R, updates] of agents that are done: every `log_interval`-th update and the last."""
     count = metrics["env_steps"].shape[1]
     update = np.arange(1, count + 1)
-    kept = (update % log_interval == 0) | (update == count)
+    kept = logged(update, count, log_interval)
     columns = {name: values[:, kept].reshape(-1) for name, values in metrics.items()}
     table = pd.DataFrame(
         {"agent": np.repeat(np.asarray(agents, np.int32), kept.sum()), "update": np.tile(update[kept], len(agents))}
@@ -145,16 +146,6 @@ def _write_table(path: Path, table: pd.DataFrame) -> None:
     buffer = BytesIO()
     table.to_parquet(buffer, index=False)
     write_whole(path, buffer.getvalue())
-
-
-def _cell(value: Any) -> Any:
-    """A setting as a cell: lists as the words of the flag, mappings as JSON, objects as text."""
-    if isinstance(value, tuple | list):
-        return " ".join(map(str, value))
-    if isinstance(value, Mapping):
-        return json.dumps(value)
-    value = np.asarray(value).item() if is_real(value) else value
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

@@ -32,6 +32,7 @@ DEFAULTS = {
     "samples": 1,
     "search_seed": 0,
     "log_interval": 1,
+    "logger": (),
     "memory_gib": None,
     "quiet": False,
     "pbt": None,
@@ -71,6 +72,7 @@ def main(argv: list[str]) -> int:
         seeds,
         path,
         population=population,
+        loggers=own["logger"],
         log_interval=own["log_interval"],
         memory_gib=own["memory_gib"],
         overwrite=own["overwrite"],
@@ -109,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--samples", type=int, metavar="N", help="how many samples of the settings that have a range")
     add("--search-seed", type=int, metavar="N", help="seed of the samples and of populations")
     add("--log-interval", type=int, metavar="N", help="keep every so many updates")
+    add("--logger", nargs="+", metavar="NAME", help="also log each agent to tensorboard or wandb, or both")
     add("--memory-gib", type=float, metavar="GIB", help="most memory to use on each device; most of what is free")
     add("--quiet", action="store_true", help="plain lines in place of the live bar")
     add = parser.add_argument_group("population-based training").add_argument

@@ -12,6 +12,7 @@ from jaxppo import results
 from jaxppo.cli.config import settings_class
 from jaxppo.cli.flags import check_seed, parse, summary
 from jaxppo.fields import check
+from jaxppo.loggers import chosen
 from jaxppo.progress import Bar, Lines, count
 from jaxppo.run import train_run
 from jaxppo.settings import to_settings
@@ -39,6 +40,8 @@ def main(argv: list[str]) -> int:
         """Replace an existing run directory."""
         log_interval: int = 1
         """Log every so many updates."""
+        logger: tuple[str, ...] = ()
+        """Also log to tensorboard or wandb, or both."""
         quiet: bool = False
         """Plain lines in place of the live bar."""
 
@@ -46,6 +49,7 @@ def main(argv: list[str]) -> int:
 
     check(args.log_interval >= 1, "log_interval", args.log_interval, "a whole number >= 1")
     check_seed(args.seed)
+    loggers = chosen(args.logger)
     config = args.settings
     path = args.out or Path("runs") / f"{config.make_env().name}_{args.seed}_{datetime.now():%Y%m%d-%H%M%S-%f}"
     results.create(path, overwrite=args.overwrite)
@@ -56,7 +60,7 @@ def main(argv: list[str]) -> int:
     console.print(f"{count(total)} steps in {config.num_updates} updates of {config.num_envs} × {config.num_steps}")
     live = console.is_terminal and not args.quiet
     progress = Bar(console, total) if live else Lines(console, total)
-    outcome = train_run(config, args.seed, path, progress, log_interval=args.log_interval)
+    outcome = train_run(config, args.seed, path, progress, loggers=loggers, log_interval=args.log_interval)
     done = outcome.num_updates * config.batch_size
     speed = count(done / max(outcome.train_seconds, 1e-9))
     console.print(f"{outcome.status} after {done} steps in {outcome.train_seconds:.1f} s ({speed} steps/s)")
