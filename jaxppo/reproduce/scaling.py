@@ -14,7 +14,7 @@ from jaxppo.config import Config
 from jaxppo.fields import check, is_whole
 from jaxppo.figures import save
 from jaxppo.files import write_whole
-from jaxppo.loop import Program, Training, agent_keys, begin, compile_program, interruption, stack
+from jaxppo.loop import Program, Training, agent_keys, begin, compile_program, fill, interruption, stack
 from jaxppo.presets import preset
 from jaxppo.progress import Progress, count
 from jaxppo.reproduce.points import Point, add_point, close_points, open_points, read_manifest, read_points
@@ -87,32 +87,25 @@ def prepare(agents: int = 64, total_timesteps: int | None = None) -> Scaling:
 
 
 def _measure(config: Config, program: Program, done: int, progress: Progress, interrupted: list[int]) -> Point | None:
-    """Train the program's agents to their end, as often as `_runs` says; None after an interrupt.
+    """Train the program's agents as often as `_runs` says; None after an interrupt.
 
     Args:
         config: of every agent.
         program: compiled.
-        done: steps of earlier points.
+        done: steps before these.
         progress: told of what happens.
         interrupted: not empty after an interrupt.
     """
-    agents, num_updates, scores = program.num_agents, config.num_updates, []
-    seconds = []
+    agents = program.num_agents
+    steps = agents * config.num_updates * config.batch_size
     _start(config, program, range(agents)).advance(1)  # a program's first call takes longer
+    seconds, scores = [], []
     for run in range(_runs(agents)):
         training = _start(config, program, range(run * agents, (run + 1) * agents))
-        chunks = []
-        while training.done < num_updates:
-            if interrupted:
-                return None
-            before = training.done, training.seconds
-            metrics = training.advance(num_updates)
-            chunks.append((metrics["episode_return"], metrics["episodes"]))
-            of_all = agents * config.batch_size
-            rate = (training.done - before[0]) * of_all / (training.seconds - before[1])
-            progress.advance(done + (run * num_updates + training.done) * of_all, rate, metrics)
-        returns, episodes = (np.concatenate(parts, axis=1) for parts in zip(*chunks, strict=True))
-        scores += [last_mean(*agent) for agent in zip(returns, episodes, strict=True)]
+        found = _train(config, training, done + run * steps, progress, interrupted)
+        if found is None:
+            return None
+        scores += found
         seconds.append(training.seconds)
     took = float(np.median(seconds))
     return Point(
@@ -120,12 +113,30 @@ def _measure(config: Config, program: Program, done: int, progress: Progress, in
         runs=len(seconds),
         compile_seconds=program.compile_seconds,
         seconds=took,
-        steps_per_second=agents * num_updates * config.batch_size / took,
+        steps_per_second=steps / took,
         peak_bytes=program.peak_bytes,
         episode_return=float(np.mean(scores)),
         worst=min(scores),
         best=max(scores),
     )
+
+
+def _train(
+    config: Config, training: Training, done: int, progress: Progress, interrupted: list[int]
+) -> list[float] | None:
+    """Train agents to their end: the mean return of each one's last episodes; None after an interrupt."""
+    steps = training.num_agents * config.batch_size  # of an update
+    chunks = []
+    while training.done < config.num_updates:
+        if interrupted:
+            return None
+        before = training.done, training.seconds
+        metrics = training.advance(config.num_updates)
+        chunks.append((metrics["episode_return"], metrics["episodes"]))
+        rate = (training.done - before[0]) * steps / (training.seconds - before[1])
+        progress.advance(done + training.done * steps, rate, metrics)
+    returns, episodes = (np.concatenate(parts, axis=1) for parts in zip(*chunks, strict=True))
+    return [last_mean(*agent) for agent in zip(returns, episodes, strict=True)]
 
 
 def _compile(config: Config, agents: int, progress: Progress) -> Program:
@@ -139,7 +150,7 @@ def _compile(config: Config, agents: int, progress: Progress) -> Program:
 def _start(config: Config, program: Program, seeds: Iterable[int]) -> Training:
     """The agents of these seeds at their beginning."""
     keys = jnp.stack([agent_keys(seed)[0] for seed in seeds])
-    configs = stack([config] * program.num_agents)
+    configs = fill(stack([config]), program.num_agents)
     return Training(program, configs, begin(configs, keys, _device()))
 
 
