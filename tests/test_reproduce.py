@@ -173,6 +173,10 @@ def test_tables_are_written(tmp_path, monkeypatch):
     assert lines[4] == "| PPO-clip | 0.88 (0.82 … 0.93) | 10 (8 … 12) | 3 (3 … 3) |"
     assert lines[5].startswith("| TRPO | 0.75")
     assert lines[-1].startswith("PPO-clip is the best of 5 methods on 1 of 2 tasks")
+    assert "Not normalised" not in "".join(lines)
+    monkeypatch.setattr(figure3, "random_returns", lambda configs: {**RANDOM, "Reacher-misc": 5.0})
+    printed = experiment.draw(made_up(METHODS), experiment.configs, tmp_path)
+    assert "Not normalised, since nothing there was better than a random policy: Reacher-misc." in printed
     experiment = prepare("minatar")
     printed = experiment.draw(made_up({"Freeway-MinAtar": {"PPO-clip": [[50.0]]}}), experiment.configs, tmp_path)
     row = "| Freeway-MinAtar | 1,000 | 50 | 1 seed | 50 … 50 | 55 to 63 by 1e7 (gymnax-blines, pgx) |"

@@ -72,8 +72,14 @@ def claim(table: pd.DataFrame) -> str:
 
 
 def _draw(results: Results, configs: list[Config], path: Path) -> str:
-    table = compare(results, random_returns(configs))
-    text = f"{_markdown(table)}\n{claim(table)}\n"
+    random = random_returns(configs)
+    table = compare(results, random)
+    best = table.groupby("env")["mean"].max()
+    lost = [env for env in random if best.get(env, np.nan) <= random[env]]
+    note = (
+        f"\nNot normalised, since nothing there was better than a random policy: {', '.join(lost)}.\n" if lost else ""
+    )
+    text = f"{_markdown(table)}\n{claim(table)}\n{note}"
     write_whole(path / "figure3.md", text.encode())
     return text + f"wrote {path}/curves.png and .svg"
 
