@@ -2,10 +2,12 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-__all__ = ["keep_programs"]
+__all__ = ["keep_programs", "without_kept_programs"]
 
 MIN_COMPILE_SECONDS = "0.1"  # what compiles faster is not worth a file
 
@@ -28,6 +30,22 @@ def keep_programs() -> None:
     # XLA warns of each program that it reads, that it does not know which version of it made it: JAX's key has the
     # version in it. Errors are still shown.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+@contextmanager
+def without_kept_programs() -> Iterator[None]:
+    """Compile everything anew, to tell how long it takes; what is compiled meanwhile is not kept."""
+    import jax  # which `keep_programs` comes before
+    from jax.experimental.compilation_cache.compilation_cache import reset_cache
+
+    before = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
+    try:
+        jax.config.update("jax_enable_compilation_cache", False)  # type: ignore[no-untyped-call]
+        reset_cache()  # or the process goes by what it found at its first program
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)  # type: ignore[no-untyped-call]
+        reset_cache()
 
 
 def _user_cache() -> Path:

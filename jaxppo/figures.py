@@ -3,6 +3,7 @@
 import math
 import textwrap
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, NullLocator
 
 from jaxppo import stats
+from jaxppo.files import write_whole
 from jaxppo.plot import COLOURS
 from jaxppo.scoring import AGGREGATES, aggregate, score_table, shared_settings, swept, texts
 from jaxppo.tables import Results
@@ -52,10 +54,13 @@ def draw_all(results: Results) -> dict[str, Drawn]:
 
 def save(figure: Figure, path: Path) -> None:
     """Write the figure as PNG and as SVG to `path` with these suffixes, the same bytes for the same figure."""
+    svg, png = BytesIO(), BytesIO()
     with mpl.rc_context({"svg.hashsalt": "jaxppo"}):
-        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+        figure.savefig(svg, format="svg", metadata={"Date": None})
     figure.set_layout_engine("none")  # it is laid out now, which takes longer than drawing
-    figure.savefig(path.with_suffix(".png"), dpi=120)
+    figure.savefig(png, format="png", dpi=120)
+    write_whole(path.with_suffix(".svg"), svg.getvalue())
+    write_whole(path.with_suffix(".png"), png.getvalue())
 
 
 def learning_curves(results: Results, x: str = "env_steps", centre: Callable[..., np.ndarray] = stats.mean) -> Drawn:

@@ -130,7 +130,7 @@ def shapes(configs: Config, num_agents: int) -> TrainState:
 def compile_program(config: Config, num_agents: int, devices: tuple[jax.Device, ...]) -> Program:
     """Compile the training of R agents, R being a multiple of the number of devices, with configs like `config`."""
     began = time.perf_counter()
-    configs = jax.eval_shape(lambda: stack([config] * num_agents))
+    configs = jax.eval_shape(lambda: fill(stack([config]), num_agents))
     states = shapes(configs, num_agents)
     compiled = _over_agents(_chunk, num_agents, devices).lower(jnp.int32(1), configs, states).compile()
     memory = compiled.memory_analysis()

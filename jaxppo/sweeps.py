@@ -25,7 +25,7 @@ from jaxppo.population import Evolution, Population
 from jaxppo.progress import Progress, Silent
 from jaxppo.settings import to_cells
 
-__all__ = ["sweep"]
+__all__ = ["free_bytes", "sweep"]
 
 CHECKPOINT_SECONDS = 60.0
 MEMORY_SHARE = 0.8  # of what is free
@@ -146,7 +146,7 @@ class _Sweep:
         count = len(agents)
         while True:
             program = self._compile(agents, count)
-            budget = _free_bytes() if self.budget is None else self.budget
+            budget = free_bytes() if self.budget is None else self.budget
             if program.peak_bytes <= budget:
                 return program
             allowed = f"at least {program.peak_bytes / 2**30:.3g}, which one agent takes"
@@ -238,7 +238,7 @@ def _devices(count: int) -> tuple[jax.Device, ...]:
     return tuple(jax.local_devices()[:count])
 
 
-def _free_bytes() -> int:
+def free_bytes() -> int:
     """Memory of a device to train in: most of what is free."""
     device = jax.local_devices()[0]
     stats = device.memory_stats()

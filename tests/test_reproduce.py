@@ -1,5 +1,7 @@
 """Published comparisons: the settings are the paper's, and scores are made of returns as it says."""
 
+import signal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,11 @@ import pytest
 import jaxppo
 from jaxppo.cli import main
 from jaxppo.plan import plan
-from jaxppo.reproduce import SUITES, TABLE1, last_returns, orderings, prepare, random_returns, table1
+from jaxppo.progress import Lines
+from jaxppo.reproduce import figure3, minatar, prepare, table1
+from jaxppo.reproduce.paper import SUITES
+from jaxppo.reproduce.scores import normalised, random_returns, scored
+from jaxppo.reproduce.table1 import TABLE1, orderings
 from jaxppo.tables import Results
 
 
@@ -21,7 +27,13 @@ def made_up(returns, episodes=10):
                 agents.append({"agent": number, "env": env, "label": label})
                 counts = np.where(np.isnan(values), 0, episodes)
                 metrics += [
-                    {"agent": number, "update": i + 1, "episodes": count, "episode_return": value}
+                    {
+                        "agent": number,
+                        "update": i + 1,
+                        "env_steps": 1000 * (i + 1),
+                        "episodes": count,
+                        "episode_return": value,
+                    }
                     for i, (value, count) in enumerate(zip(values, counts, strict=True))
                 ]
     return Results({}, pd.DataFrame(agents), pd.DataFrame(metrics))
@@ -64,14 +76,14 @@ def test_the_score_is_the_mean_of_the_last_hundred_episodes():
     """Ten updates of ten episodes; updates without episodes do not count; too few are all there are."""
     values = [50.0] * 5 + [1.0, 2, 3, 4, np.nan, 5, 6, 7, 8, 9, 10]
     results = made_up({"E": {"a": [values, [3.0, 5.0]]}})
-    assert list(last_returns(results)) == [5.5, 4.0]
+    assert list(scored(results)["score"]) == [5.5, 4.0]
 
 
 def test_scores_are_shifted_and_scaled_in_each_environment():
     """By hand: random 0 and best 1 in each, then the mean over environments."""
     first = {label: [[10.0 * place]] * 2 for place, label in enumerate(TABLE1)}
     second = {label: [[5.0 - place]] * 2 for place, label in enumerate(TABLE1)}
-    table = table1(made_up({"E": first, "F": second}), {"E": -20.0, "F": -5.0}).set_index("setting")
+    table = table1.compare(made_up({"E": first, "F": second}), {"E": -20.0, "F": -5.0}).set_index("setting")
     for place, label in enumerate(TABLE1):
         expected = ((10.0 * place + 20) / 120, (5.0 - place + 5) / 10)
         assert table.loc[label, "E"] == pytest.approx(expected[0])
@@ -85,11 +97,11 @@ def test_an_environment_without_learning_is_left_out():
     """And it is an error if there is no other."""
     flat = {label: [[1.0]] for label in TABLE1}
     learned = {label: [[float(place)]] for place, label in enumerate(TABLE1)}
-    table = table1(made_up({"E": flat, "F": learned}), {"E": 1.0, "F": 0.0})
+    table = table1.compare(made_up({"E": flat, "F": learned}), {"E": 1.0, "F": 0.0})
     assert "E" not in table
     assert "F" in table
     with pytest.raises(jaxppo.ConfigError, match="learn more than a random policy"):
-        table1(made_up({"E": flat}), {"E": 1.0})
+        normalised(scored(made_up({"E": flat})), {"E": 1.0})
 
 
 def test_orderings_are_read_off_the_table():
@@ -98,6 +110,101 @@ def test_orderings_are_read_off_the_table():
     assert all(line.startswith("holds") for line in orderings(table))
     table.loc[table["setting"] == "clipping, ε = 0.2", "measured"] = 0.72
     assert [line.startswith("holds") for line in orderings(table)] == [False, True, True, True]
+
+
+# Returns of two runs of each method on two tasks, where a random policy has -10 and 0.
+METHODS = {
+    "Pendulum-v1": {
+        "PPO-clip": [[8.0], [12.0]],
+        "PPO, adaptive KL": [[0.0], [0.0]],
+        "A2C": [[-10.0], [-10.0]],
+        "policy gradient": [[5.0], [5.0]],
+        "TRPO": [[-5.0], [5.0]],
+    },
+    "Reacher-misc": {
+        "PPO-clip": [[3.0], [3.0]],
+        "PPO, adaptive KL": [[1.0], [1.0]],
+        "A2C": [[2.0], [2.0]],
+        "policy gradient": [[0.0], [0.0]],
+        "TRPO": [[2.0], [6.0]],
+    },
+}
+RANDOM = {"Pendulum-v1": -10.0, "Reacher-misc": 0.0}
+
+
+def test_figure3_has_returns_and_normalised_scores():
+    """By hand: PPO-clip has 10 of 10 on the one and 3 of 4 on the other; intervals of two runs reach to both."""
+    table = figure3.compare(made_up(METHODS), RANDOM).set_index(["method", "env"])
+    assert tuple(table.loc[("PPO-clip", "Pendulum-v1")]) == (10.0, 8.0, 12.0)
+    assert tuple(table.loc[("TRPO", "Reacher-misc")]) == (4.0, 2.0, 6.0)
+    means = table.xs("normalised", level="env")["mean"]
+    expected = {"PPO-clip": 0.875, "PPO, adaptive KL": 0.375, "A2C": 0.25, "policy gradient": 0.375, "TRPO": 0.75}
+    assert dict(means) == pytest.approx(expected)
+    assert table.loc[("PPO-clip", "normalised"), "low"] == pytest.approx((18 / 20 + 3 / 4) / 2)
+
+
+def test_where_ppo_clip_is_the_best_of_figure3():
+    """On Pendulum; on Reacher it is within TRPO's interval, until that is narrow, or unknown."""
+    table = figure3.compare(made_up(METHODS), RANDOM)
+    assert "on 1 of 2 tasks, and within the 95 % interval of the best on 1 more" in figure3.claim(table)
+    of_best = (table["method"] == "TRPO") & (table["env"] == "Reacher-misc")
+    for low in (3.5, np.nan):
+        table.loc[of_best, "low"] = low
+        assert "on 1 of 2 tasks, and within the 95 % interval of the best on 0 more" in figure3.claim(table)
+
+
+def test_minatar_games_stand_beside_published_levels():
+    """Three runs of one game, one of another."""
+    runs = {"Breakout-MinAtar": {"PPO-clip": [[1.0], [2.0], [6.0]]}, "Freeway-MinAtar": {"PPO-clip": [[50.0]]}}
+    breakout, freeway = minatar.compare(made_up(runs)).to_dict("records")
+    assert (breakout["mean"], breakout["worst"], breakout["best"], breakout["steps"]) == (3.0, 1.0, 6.0, 1000)
+    assert 1 <= breakout["low"] < 3 < breakout["high"] <= 6
+    assert breakout["published"].startswith("8 by 1e6")
+    assert np.isnan(freeway["low"])
+
+
+def test_tables_are_written(tmp_path, monkeypatch):
+    """figure3's has a row for each method, the best first, and says where PPO-clip stands; minatar's has one a game."""
+    monkeypatch.setattr(figure3, "random_returns", lambda configs: RANDOM)
+    experiment = prepare("figure3")
+    experiment.draw(made_up(METHODS), experiment.configs, tmp_path)
+    lines = (tmp_path / "figure3.md").read_text().splitlines()
+    assert lines[2] == "| method | normalised | Pendulum-v1 | Reacher-misc |"
+    assert lines[4] == "| PPO-clip | 0.88 (0.82 … 0.93) | 10 (8 … 12) | 3 (3 … 3) |"
+    assert lines[5].startswith("| TRPO | 0.75")
+    assert lines[-1].startswith("PPO-clip is the best of 5 methods on 1 of 2 tasks")
+    assert "Not normalised" not in "".join(lines)
+    monkeypatch.setattr(figure3, "random_returns", lambda configs: {**RANDOM, "Reacher-misc": 5.0})
+    printed = experiment.draw(made_up(METHODS), experiment.configs, tmp_path)
+    assert "Not normalised, since nothing there was better than a random policy: Reacher-misc." in printed
+    experiment = prepare("minatar")
+    printed = experiment.draw(made_up({"Freeway-MinAtar": {"PPO-clip": [[50.0]]}}), experiment.configs, tmp_path)
+    row = "| Freeway-MinAtar | 1,000 | 50 | 1 seed | 50 … 50 | 55 to 63 by 1e7 (gymnax-blines, pgx) |"
+    assert row in (tmp_path / "minatar.md").read_text()
+    assert row in printed
+
+
+def test_a_quick_comparison_goes_on_where_it_was_stopped(tmp_path, monkeypatch, capsys):
+    """SIGINT is exit code 130; launched again it ends with curves, a table and a figure, and then has nothing to do."""
+    small = jaxppo.Config(num_envs=4, num_steps=32, total_timesteps=512, network=jaxppo.MLP(hidden=(8,)))
+    monkeypatch.setattr(minatar, "MINATAR", {"CartPole-v1": "500, the ceiling"})
+    monkeypatch.setattr(minatar, "preset", lambda game, **steps: small)
+    stopping = [True]
+
+    class Stopping(Lines):
+        def advance(self, *args):
+            if stopping:
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("jaxppo.cli.reproduce.Lines", Stopping)
+    command = ["reproduce", "minatar", "--quick", "--out", str(tmp_path / "out")]
+    assert main(command) == 130
+    assert "launch it again to go on" in capsys.readouterr().out
+    stopping.clear()
+    assert main(command) == 0
+    written = {file.name for file in (tmp_path / "out").iterdir()}
+    assert {"curves.png", "curves.svg", "minatar.md", "manifest.json"} <= written
+    assert "500, the ceiling" in capsys.readouterr().out
 
 
 def test_random_returns_are_those_of_the_first_policy():
@@ -112,6 +219,11 @@ def test_random_returns_are_those_of_the_first_policy():
     [
         (["table1", "--seeds", "0"], "seeds=0"),
         (["table1", "--total-timesteps", "100"], "total_timesteps=100: must be at least"),
+        (["table1", "--agents", "8"], "agents=8: must be left out: table1 has suite, seeds, total_timesteps"),
+        (["minatar", "--suite", "brax"], "suite=brax: must be left out: minatar has seeds, total_timesteps"),
+        (["scaling", "--agents", "0"], "agents=0: must be a whole number >= 1"),
+        (["scaling", "--seeds", "3"], "seeds=3: must be left out: scaling has agents, total_timesteps"),
+        (["scaling", "--total-timesteps", "100"], "total_timesteps=100: must be at least"),
     ],
 )
 def test_bad_flags_are_refused(flags, words, tmp_path, monkeypatch, capsys):
