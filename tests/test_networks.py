@@ -1,5 +1,7 @@
 """Networks: initial weights, what is shared, what goes in and what comes out."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -371,3 +373,30 @@ def test_policies_for_boxes(policy, kind):
     if policy != "gaussian":
         with pytest.raises(jaxppo.ConfigError, match=f"box_policy={policy}: must be gaussian"):
             build(jaxppo.MLP(box_policy=policy), Box(-np.inf, np.inf, (2,)))
+
+
+@pytest.mark.parametrize(
+    ("spec", "shape"),
+    [(jaxppo.MLP(layer_norm=True), (6,)), (jaxppo.CNN(), (5, 5, 2)), (jaxppo.MLP(memory="gru"), (6,))],
+)
+def test_bfloat16_computes_what_float32_does(spec, shape):
+    """The same parameters, float32 outputs and gradients, close to those in float32 and not the same."""
+    network, params = build(spec, Discrete(3), shape)
+    halved = dataclasses.replace(spec, precision="bfloat16").build(
+        jax.ShapeDtypeStruct(shape, jnp.float32), Discrete(3)
+    )
+    jax.tree.map(np.testing.assert_array_equal, params, halved.init(KEY))
+    obs = jax.random.normal(KEY, (32, *shape))
+
+    def loss(params, network):
+        _, distribution, value = network.apply(params, network.initial_carry(32), obs, jnp.zeros(32, bool))
+        return jnp.mean(value**2) + jnp.mean(distribution.logits**2), (distribution.logits, value)
+
+    grads, outputs = jax.grad(loss, has_aux=True)(params, network)
+    low_grads, low_outputs = jax.grad(loss, has_aux=True)(params, halved)
+    for low, high in zip(low_outputs, outputs, strict=True):
+        assert low.dtype == jnp.float32
+        assert 0 < jnp.linalg.norm(low - high) < 0.02 * jnp.linalg.norm(high)
+    for low, high in zip(jax.tree.leaves(low_grads), jax.tree.leaves(grads), strict=True):
+        assert low.dtype == jnp.float32
+        assert jnp.linalg.norm(low - high) <= 0.1 * jnp.linalg.norm(high) + 1e-6

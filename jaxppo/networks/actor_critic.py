@@ -73,6 +73,8 @@ class ActorCritic:
     """Initial log standard deviation of gaussian and tanh policies, which does not depend on the state."""
     orthogonal: bool = flag(default=True)
     """Orthogonal initialisation; otherwise LeCun normal."""
+    precision: str = choice(default="float32", options=("float32", "bfloat16"))
+    """What convolutions and hidden layers multiply in; normalisation, memory, heads and parameters stay in float32."""
 
     def build(self, observation: Any, action_space: Any) -> Network:
         """Bind to the spaces; see `NetworkSpec.build`."""
@@ -155,7 +157,13 @@ class CNN(ActorCritic):
 
     def encode(self, obs: Any, name: str, parent: nn.Module) -> jax.Array:
         """Convolved images and whatever else there is."""
-        layer = partial(Conv, kernel_size=self.kernel_size, stride=self.stride, kernel_init=self.kernel_init(2**0.5))
+        layer = partial(
+            Conv,
+            kernel_size=self.kernel_size,
+            stride=self.stride,
+            kernel_init=self.kernel_init(2**0.5),
+            dtype=self.precision,
+        )
 
         def convolve(x: jax.Array, name: str) -> jax.Array:
             for i, filters in enumerate(self.filters):
@@ -235,10 +243,11 @@ class _Module(nn.Module):
     def _torso(self, name: str, carry: Any, obs: Any, reset: jax.Array) -> tuple[Any, jax.Array]:
         x = self.spec.encode(obs, name, self)
         for i, width in enumerate(self.spec.hidden):
-            x = self._dense(width, 2**0.5, f"{name}_{i}")(x)
+            x = self._dense(width, 2**0.5, f"{name}_{i}", self.spec.precision)(x)
             if self.spec.layer_norm:
-                x = nn.LayerNorm(name=f"{name}_{i}_norm")(x)
+                x = nn.LayerNorm(name=f"{name}_{i}_norm")(x.astype(jnp.float32)).astype(self.spec.precision)
             x = ACTIVATIONS[self.spec.activation](x)
+        x = x.astype(jnp.float32)
         if self.spec.memory == "none":
             return (), x
         layer = Recurrent(self.spec.memory, self.spec.memory_size, self.spec.kernel_init(1.0), name=f"{name}_memory")
@@ -246,8 +255,8 @@ class _Module(nn.Module):
         after, h = layer(carry[name], x.reshape(-1, num_envs, x.shape[-1]), reset.reshape(-1, num_envs))
         return after, _join(h)
 
-    def _dense(self, width: int, gain: float, name: str) -> nn.Module:
-        layer = NarrowDense if name == "policy" and width <= NARROW else nn.Dense
+    def _dense(self, width: int, gain: float, name: str, dtype: str = "float32") -> nn.Module:
+        layer = NarrowDense if name == "policy" and width <= NARROW else partial(nn.Dense, dtype=dtype)
         return layer(width, kernel_init=self.spec.kernel_init(gain), name=name)
 
 

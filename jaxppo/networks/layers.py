@@ -42,6 +42,7 @@ class Conv(nn.Module):
     kernel_size: int
     stride: int
     kernel_init: Initializer
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -51,7 +52,7 @@ class Conv(nn.Module):
         patches = jnp.concatenate(
             [x[:, i : i + rows : stride, j : j + columns : stride] for i in range(size) for j in range(size)], axis=-1
         )
-        return nn.Dense(self.features, kernel_init=self.kernel_init, name="patches")(patches)
+        return nn.Dense(self.features, kernel_init=self.kernel_init, dtype=self.dtype, name="patches")(patches)
 
 
 class Recurrent(nn.Module):
