@@ -12,8 +12,8 @@ import hypothesis
 import jax
 import pytest
 
-# A core for each test process: XLA starts as many threads as there are cores that it may use, and more than there are get
-# in each other's way.
+# A core for each test process: XLA starts a thread for every core that it may use, and more threads than cores get in
+# each other's way.
 worker = os.environ.get("PYTEST_XDIST_WORKER", "")
 if worker and hasattr(os, "sched_setaffinity"):
     cores = sorted(os.sched_getaffinity(0))
