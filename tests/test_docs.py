@@ -42,15 +42,16 @@ def test_examples(name):
         assert np.all(np.isfinite(names["result"].metrics.value_loss))
 
 
-@pytest.mark.slow
 def test_the_readmes_example():
-    """The README's code, as it stands."""
+    """The README's code as it stands, but for the number of steps; test_learning has what 500,000 of them reach."""
     names = {}
     (code,) = blocks("README.md")
-    exec(code, names)
-    assert names["returns"].mean() >= 475
-    assert names["seeds"].metrics.episode_return.shape == (8, 976)
-    assert names["swept"].metrics.episode_return.shape == (3, 976)
+    assert code.count("500_000") == 2
+    exec(code.replace("500_000", "20_480"), names)
+    assert names["returns"].shape == (128,)
+    assert names["returns"].mean() > 30
+    assert names["seeds"].metrics.episode_return.shape == (8, 40)
+    assert names["swept"].metrics.episode_return.shape == (3, 40)
 
 
 def test_a_sweep_as_documented():

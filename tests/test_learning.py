@@ -9,7 +9,7 @@ import jaxppo
 pytestmark = pytest.mark.slow
 
 
-def final_return(config: jaxppo.Config, num_seeds: int = 5) -> float:
+def final_return(config: jaxppo.Config, num_seeds: int = 3) -> float:
     """Mean over the seeds of the mean return over the last tenth of the updates."""
     result = jax.vmap(jaxppo.train, in_axes=(None, 0))(config, jax.random.split(jax.random.key(42), num_seeds))
     tail = np.asarray(result.metrics.episode_return)[:, -(config.num_updates // 10) :]
@@ -44,7 +44,6 @@ def test_cartpole():
         ("DiscountingChain-bsuite", 200_000, 1.05),
         ("FourRooms-misc", 200_000, 0.98),
         ("FrozenLake-misc", 500_000, 0.7),
-        ("BernoulliBandit-misc", 500_000, 85),
     ],
 )
 def test_preset_reaches_its_level(env, steps, level):
@@ -83,6 +82,13 @@ def test_breakout():
     config = jaxppo.preset("Breakout-MinAtar", network="mlp", shared=False)
     assert (config.num_envs, config.num_steps, config.total_timesteps) == (64, 128, 1_000_000)
     assert final_return(config) >= 8
+
+
+def test_memory_learns_the_bandit():
+    """Which arm pays more has to be found out anew each time; guessing gets 50. A third of the preset's steps."""
+    config = jaxppo.preset("BernoulliBandit-misc", total_timesteps=150_000)
+    assert config.network.memory == "gru"
+    assert final_return(config) >= 70
 
 
 def test_convolutions_learn_breakout():
