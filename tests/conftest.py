@@ -4,7 +4,10 @@ import os
 from pathlib import Path
 
 # Read when jax is imported or its backend starts, and inherited by the processes that tests start.
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+# The second flag is what jaxppo asks for where it may (jaxppo/compilation.py), for all that tests compile themselves.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
+    " --xla_force_host_platform_device_count=2 --xla_backend_optimization_level=1"
+)
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(__file__).parent.parent / ".jax_cache")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
