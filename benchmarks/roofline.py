@@ -60,7 +60,7 @@ def measure(name: str, repeats: int) -> dict[str, Any]:
 
     config, agents = case_config(name), CASES[name]["num_agents"]
     profile = profile_update(config, jax.random.key(0), agents=agents, repeats=repeats)
-    made = describe(config, 0)
+    made = describe()
     return {
         "case": name,
         "env": CASES[name]["env"],

@@ -1,6 +1,6 @@
 """How cost grows: with the number of agents, with the length of training, and in a fresh process.
 
-    python benchmarks/scaling.py [--studies agents length startup] [--out benchmarks/results/scaling]
+    python benchmarks/scaling.py [--studies agents length startup] [--out benchmarks/results/cost]
 
 agents   environment steps per second of all agents together, on case A, for 1 to 256 agents under vmap
 length   time per environment step and peak memory of case A, for 1, 4 and 16 times as many steps
@@ -103,9 +103,7 @@ def measure(point: dict[str, Any]) -> dict[str, Any]:
     from jaxppo.results import describe
 
     measured = first_update(point) if point["study"] == "startup" else training(point)
-    from case_config import case_config
-
-    made = describe(case_config(point["case"]), 0)
+    made = describe()
     return {**measured, **{key: made[key] for key in ("versions", "device", "git_revision")}}
 
 
@@ -115,6 +113,7 @@ def first_update(point: dict[str, Any]) -> dict[str, Any]:
     from case_config import case_config
 
     import jaxppo
+    from jaxppo.compilation import compiler_options
 
     config, agents = case_config(point["case"]), CASES[point["case"]]["num_agents"]
     init, update = jaxppo.init, jaxppo.update
@@ -125,7 +124,11 @@ def first_update(point: dict[str, Any]) -> dict[str, Any]:
     imported = time.time() - point["began"]
     began = time.perf_counter()
     state = jax.eval_shape(init, config, key)
-    programs = [jax.jit(init).lower(config, key).compile(), jax.jit(update).lower(config, state).compile()]
+    options = compiler_options()
+    programs = [
+        jax.jit(function, compiler_options=options).lower(config, argument).compile()
+        for function, argument in ((init, key), (update, state))
+    ]
     compile_s = time.perf_counter() - began
     jax.block_until_ready(programs[1](config, programs[0](config, key)))
     return {
@@ -141,6 +144,7 @@ def training(point: dict[str, Any]) -> dict[str, Any]:
     from case_config import case_config
 
     import jaxppo
+    from jaxppo.compilation import compiler_options
 
     config, agents = case_config(point["case"], point["steps"]), point["agents"]
 
@@ -151,7 +155,8 @@ def training(point: dict[str, Any]) -> dict[str, Any]:
         key = jax.random.key(seed)
         return key if agents == 1 else jax.random.split(key, agents)
 
-    compiled = jax.jit(train if agents == 1 else jax.vmap(train, (None, 0))).lower(config, batched(0)).compile()
+    program = jax.jit(train if agents == 1 else jax.vmap(train, (None, 0)), compiler_options=compiler_options())
+    compiled = program.lower(config, batched(0)).compile()
     seconds = []
     for seed in range(REPEATS + 1):
         key = batched(seed)
@@ -169,7 +174,7 @@ def training(point: dict[str, Any]) -> dict[str, Any]:
 def table(rows: list[dict[str, Any]]) -> str:
     first = rows[0]
     lines = [
-        "`python benchmarks/scaling.py --out benchmarks/results/scaling`",
+        "`python benchmarks/scaling.py --out benchmarks/results/cost`",
         f"at {first['git_revision']} on {first['device']['kind']}, jax {first['versions']['jax']}.",
     ]
     lines += ["", "| agents of case A | steps each | steps/s, all agents | peak memory (MiB) |", "|---|---|---|---|"]

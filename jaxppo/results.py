@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,8 +50,8 @@ def create(path: Path, *, overwrite: bool) -> None:
     """
     if path.exists() and not overwrite:
         raise ConfigError("out", path, "a new directory, or add --overwrite")
-    if path.exists() and not (path / "manifest.json").is_file() and (not path.is_dir() or any(path.iterdir())):
-        raise ConfigError("out", path, "a run directory of jaxppo's to overwrite, which has a manifest.json")
+    if path.exists() and not _is_run(path) and (not path.is_dir() or any(path.iterdir())):
+        raise ConfigError("out", path, "a run directory of jaxppo's to overwrite, whose manifest.json has a config")
     try:
         if path.exists():
             shutil.rmtree(path)
@@ -63,7 +64,8 @@ def create(path: Path, *, overwrite: bool) -> None:
 def describe() -> dict[str, Any]:
     """What a manifest says about where its numbers come from."""
     return {
-        "command": shlex.join(["jaxppo", *sys.argv[1:]]),
+        "command": shlex.join([_program(), *sys.argv[1:]]),
+        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "device": {
             "platform": jax.default_backend(),
@@ -98,7 +100,8 @@ def read_metrics(path: Path) -> dict[str, list[float]]:
         ConfigError: not a run directory, or one whose metrics can't be read.
     """
     try:
-        rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+        lines = (path / "metrics.jsonl").read_text().splitlines(keepends=True)
+        rows = [json.loads(line) for line in lines if line.endswith("\n")]  # a killed run may leave half a line
     except (OSError, ValueError) as error:
         raise ConfigError("run", path, f"a run directory with a readable metrics.jsonl; {_reason(error)}") from error
     names = rows[0] if rows else ()
@@ -119,6 +122,19 @@ def load(path: Path) -> Run:
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError("run", path, f"a finished run directory; {_reason(error)}") from error
     return Run(manifest, config, policy)
+
+
+def _program() -> str:
+    """What was started: `jaxppo`, or somebody's script."""
+    name = Path(sys.argv[0]).name
+    return "jaxppo" if name == "__main__.py" else name
+
+
+def _is_run(path: Path) -> bool:
+    try:
+        return "config" in json.loads((path / "manifest.json").read_text())
+    except (OSError, ValueError):
+        return False
 
 
 def _reason(error: Exception) -> str:

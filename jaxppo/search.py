@@ -16,7 +16,7 @@ import numpy as np
 from jaxppo.config import Config
 from jaxppo.fields import ConfigError, check, is_whole, suggest
 from jaxppo.presets import preset_settings
-from jaxppo.settings import KINDS, applicable, every_field, from_settings, kinds_of
+from jaxppo.settings import KINDS, applicable, every_field, from_settings, kinds_of, owned
 
 __all__ = ["Range", "configs_of", "parse_values", "read_sweep"]
 
@@ -59,6 +59,7 @@ def configs_of(
     axes: dict[str, Sequence[Any]] = {"env": ("CartPole-v1",)}
     axes |= {name: values for name, values in search.items() if not isinstance(values, Range)}
     check(is_whole(num_samples), "samples", num_samples, "a whole number >= 1")
+    check(is_whole(seed, 0), "search_seed", seed, "a whole number >= 0")
     check(bool(ranges) or num_samples == 1, "samples", num_samples, "left out where no setting has a range")
     for name, values in axes.items():
         check(len(values) > 0, name, list(values), "at least one value")
@@ -69,8 +70,7 @@ def configs_of(
     shape = [name for name in axes if name == "env" or name in KINDS]
     unused = set(axes) | set(ranges)
     configs = []
-    for chosen in itertools.product(*(axes[name] for name in shape)):
-        kinds = dict(zip(shape, chosen, strict=True))
+    for kinds in _kinds({name: axes[name] for name in shape}):
         known = applicable(kinds_of(preset_settings(kinds["env"], method, kinds)))
         own = [name for name in axes if name in known and name not in shape]
         unused -= {*shape, *own, *(ranges.keys() & set(known))}
@@ -85,6 +85,19 @@ def configs_of(
     return configs
 
 
+def _kinds(shape: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Each combination of environments and kinds; of several learners, those without an objective are there once."""
+    found = []
+    for chosen in itertools.product(*shape.values()):
+        kinds = dict(zip(shape, chosen, strict=True))
+        learner = KINDS["learner"].get(kinds.get("learner", ""))
+        if len(shape.get("learner", ())) > 1 and learner and "objective" not in owned(learner):
+            kinds.pop("objective", None)
+        if kinds not in found:
+            found.append(kinds)
+    return found
+
+
 def parse_values(name: str, texts: Sequence[str]) -> tuple[Any, ...] | Range:
     """The values of a flag: words, or one range `LOW:HIGH` or `LOW:HIGH:log`.
 
@@ -93,7 +106,7 @@ def parse_values(name: str, texts: Sequence[str]) -> tuple[Any, ...] | Range:
     """
     fields = every_field()
     check(name in fields, name, " ".join(texts), _known(name))
-    if not texts and fields[name][0].metadata["ok"](True):
+    if not texts and name != "env" and fields[name][0].metadata["ok"](True):
         return (True,)  # a switch
     check(len(texts) > 0, name, "", "at least one value")
     if len(texts) == 1 and ":" in texts[0]:
@@ -130,7 +143,8 @@ def read_sweep(path: Path, own: Collection[str] = ()) -> dict[str, Any]:
             search[name] = choices = tuple(tuple(each) if isinstance(each, list) else each for each in values)
             for each in choices:
                 allowed = fields[name][0].metadata.get("allowed")
-                ok = name in KINDS or any(field.metadata["ok"](each) for field in fields[name])
+                word = name in KINDS or name == "env"
+                ok = isinstance(each, str) if word else any(field.metadata["ok"](each) for field in fields[name])
                 check(ok, name, each, allowed)
     except ConfigError as error:
         raise ConfigError("config", path, f"a file of valid settings; in it, {error}") from error

@@ -95,3 +95,12 @@ def test_a_failing_trainer_is_told_of_and_the_others_go_on(tmp_path, monkeypatch
     assert [json.loads(line)["steps_per_s"] for line in printed.out.splitlines()] == [3000]
     kept = [json.loads(line) for line in out.read_text().splitlines()]
     assert [(row["trainer"], row["steps_per_s"]) for row in kept] == [("rejax", 3000), ("sbx", 1)]
+
+
+def test_a_point_of_the_cost_is_measured():
+    """A tiny one, for its keys."""
+    import scaling
+
+    row = scaling.measure({"study": "length", "case": "A", "agents": 1, "steps": 1024})
+    assert len(row["seconds"]) == scaling.REPEATS
+    assert {"steps_per_s", "peak_mib", "versions", "device", "git_revision"} <= row.keys()

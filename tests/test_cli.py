@@ -244,9 +244,20 @@ def test_an_existing_run_is_only_replaced_on_request(run, tmp_path, capsys):
     (precious / "thesis.tex").write_text("years of work")
     assert main(["train", *SMALL, "--out", str(precious), "--overwrite"]) == 2
     assert (precious / "thesis.tex").read_text() == "years of work"
+    (precious / "manifest.json").write_text('{"agents": "of a sweep"}')
+    assert main(["train", *SMALL, "--out", str(precious), "--overwrite"]) == 2
+    assert (precious / "thesis.tex").read_text() == "years of work"
     assert main(["train", *SMALL, "--out", str(tmp_path / "new"), "--overwrite"]) == 0
     assert main(["train", *SMALL, "--out", str(tmp_path / "new"), "--overwrite", "--seed", "1"]) == 0
     assert load(tmp_path / "new").manifest["seed"] == 1
+
+
+def test_half_a_line_is_not_read(run, tmp_path):
+    """What a run that was killed may leave at the end of its metrics."""
+    lines = (run / "metrics.jsonl").read_text()
+    (tmp_path / "metrics.jsonl").write_text(lines[:-20])
+    whole, cut = read_metrics(run), read_metrics(tmp_path)
+    assert cut == {name: values[:-1] for name, values in whole.items()}
 
 
 def test_a_path_that_cannot_be_written_is_refused(tmp_path, capsys):

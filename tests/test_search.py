@@ -33,6 +33,20 @@ def test_settings_of_a_kind_are_varied_with_that_kind_alone():
     assert [type(c.learner.objective).__name__ for c in configs] == ["Clip", "Clip", "AdaptiveKL"]
 
 
+def test_a_learner_without_an_objective_is_there_once():
+    """Two objectives of SGD, and the trust region, are three configs."""
+    configs = configs_of({"learner": ("sgd", "trust-region"), "objective": ("clip", "adaptive-kl")})
+    assert [type(c.learner).__name__ for c in configs] == ["SGD", "SGD", "TrustRegion"]
+    with pytest.raises(jaxppo.ConfigError, match="objective=clip: must be left out"):
+        configs_of({"learner": ("trust-region",), "objective": ("clip",)})
+
+
+def test_a_negative_seed_of_samples_is_refused():
+    """With its name."""
+    with pytest.raises(jaxppo.ConfigError, match="search_seed=-1"):
+        configs_of({"gamma": Range(0.9, 1.0, False)}, num_samples=2, seed=-1)
+
+
 def test_samples_are_spread_over_their_range():
     """Uniform in the value or in its logarithm: by the mean and the extremes of many; the seed decides."""
     search = {"gamma": Range(0.9, 1.0, False), "learning_rate": Range(1e-5, 1e-2, True)}
@@ -105,6 +119,7 @@ def test_a_file_holds_values_ranges_and_lists(tmp_path):
         ("seeds = 3", "seeds=3"),
         ("gamma = {low = 1, high = 0.5}", "lower one first"),
         ("gamma = {low = 0.5}", "finite numbers"),
+        ("env = {a = 1}", "name of an environment"),
     ],
 )
 def test_a_bad_file_is_refused_with_its_name(text, words, tmp_path):

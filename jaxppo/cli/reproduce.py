@@ -1,6 +1,7 @@
 """`jaxppo reproduce`."""
 
 import argparse
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ def main(argv: list[str]) -> int:
     summary, steps = prepared.summary(), prepared.steps()
     console.print(f"{args.name}: {experiment.about}\n{summary}")
     progress = Bar(console, steps) if console.is_terminal and not args.quiet else Lines(console, steps)
-    if not prepared.train(path, overwrite=args.overwrite, progress=progress):
-        console.print(f"interrupted: {path}; launch it again to go on")
+    with closing(progress):
+        finished = prepared.train(path, overwrite=args.overwrite, progress=progress)
+    if not finished:
+        console.print(f"interrupted: {path}; launch it again to go on" + ", without --overwrite" * args.overwrite)
         return 130
     console.print(prepared.present(path))
     console.print(f"finished: {path}")

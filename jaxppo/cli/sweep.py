@@ -2,11 +2,13 @@
 
 import argparse
 import sys
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
 
+from jaxppo.fields import check
 from jaxppo.plan import plan
 from jaxppo.population import Population
 from jaxppo.presets import METHODS
@@ -47,6 +49,10 @@ def main(argv: list[str]) -> int:
     file = read_sweep(typed["config"], IN_FILES) if "config" in typed else {}
     given = {name: parse_values(name, value) if name in every_field() else value for name, value in typed.items()}
     search = {**file, **given}  # flags win over the file
+    for name in ("pbt", "logger"):
+        words = file.get(name, [])
+        ok = isinstance(words, list) and all(isinstance(word, str) for word in words)
+        check(ok, name, words, "a list of names, such as those of the flag")
     own = {**DEFAULTS, **{name: search.pop(name) for name in list(search) if name not in every_field()}}
     configs = configs_of(search, own["preset"], num_samples=own["samples"], seed=own["search_seed"])
     seeds = own["seeds"][0] if isinstance(own["seeds"], list) and len(own["seeds"]) == 1 else own["seeds"]
@@ -67,21 +73,22 @@ def main(argv: list[str]) -> int:
     )
     live = console.is_terminal and not own["quiet"]
     progress = Bar(console, steps) if live else Lines(console, steps)
-    results = sweep(
-        configs,
-        seeds,
-        path,
-        population=population,
-        loggers=own["logger"],
-        log_interval=own["log_interval"],
-        memory_gib=own["memory_gib"],
-        overwrite=own["overwrite"],
-        progress=progress,
-    )
+    with closing(progress):
+        results = sweep(
+            configs,
+            seeds,
+            path,
+            population=population,
+            loggers=own["logger"],
+            log_interval=own["log_interval"],
+            memory_gib=own["memory_gib"],
+            overwrite=own["overwrite"],
+            progress=progress,
+        )
     status = results.manifest["status"]
     console.print(f"{status}: {path}")
     if status == "interrupted":
-        console.print("launch it again to go on")
+        console.print(f"to go on, launch it again with --out {path} and without --overwrite")
         return 130
     diverged = int((results.agents["status"] == "diverged").sum())
     if diverged:

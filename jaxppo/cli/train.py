@@ -1,6 +1,7 @@
 """`jaxppo train`."""
 
 import sys
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -60,7 +61,8 @@ def main(argv: list[str]) -> int:
     console.print(f"{count(total)} steps in {config.num_updates} updates of {config.num_envs} × {config.num_steps}")
     live = console.is_terminal and not args.quiet
     progress = Bar(console, total) if live else Lines(console, total)
-    outcome = train_run(config, args.seed, path, progress, loggers=loggers, log_interval=args.log_interval)
+    with closing(progress):
+        outcome = train_run(config, args.seed, path, progress, loggers=loggers, log_interval=args.log_interval)
     done = outcome.num_updates * config.batch_size
     speed = count(done / max(outcome.train_seconds, 1e-9))
     console.print(f"{outcome.status} after {done} steps in {outcome.train_seconds:.1f} s ({speed} steps/s)")
@@ -68,7 +70,9 @@ def main(argv: list[str]) -> int:
         console.print(summary(outcome.returns, "greedy"))
     console.print(f"run directory: {path}")
     if outcome.status == "diverged":
-        print(f"jaxppo train: the gradient was not finite in the last updates of {path}/metrics.jsonl", file=sys.stderr)
+        print(
+            f"jaxppo train: the gradient was not finite in the last of {outcome.num_updates} updates", file=sys.stderr
+        )
     return {"finished": 0, "diverged": 1, "interrupted": 130}[outcome.status]
 
 
