@@ -19,10 +19,11 @@ __all__ = ["best_settings", "to_toml", "write_best"]
 def best_settings(results: Results) -> dict[str, dict[str, Any]]:
     """The settings with the highest mean score in each environment, as `jaxppo.settings.from_settings` takes them.
 
-    Left out are environments and networks made in Python, which have no settings that say everything.
+    Those with diverged agents only where there are no others. Left out are environments and networks made in Python,
+    which have no settings that say everything.
     """
     found = {}
-    for env, rows in summarise(results).groupby("env", sort=False):
+    for env, rows in summarise(results).dropna(subset="mean").groupby("env", sort=False):
         agents = results.agents[results.agents["setting"] == rows["setting"].iloc[0]]
         try:
             found[str(env)] = _settings(agents.iloc[0].to_dict())

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from sweep_tables import make
+from sweep_tables import diverge, make
 
 import jaxppo
 from jaxppo.best import best_settings, to_toml, write_best
@@ -44,6 +44,15 @@ def test_the_best_setting_is_that_with_the_highest_mean():
     assert best["CartPole-v1"]["learning_rate"] == 3e-4
     assert best["Pendulum-v1"]["learning_rate"] == 1e-4
     assert list(best) == ["CartPole-v1", "Pendulum-v1"]
+
+
+def test_the_best_setting_lost_no_agent():
+    """Unless all settings have; and there is none where all agents of the environment diverged."""
+    results = make(["CartPole-v1", "Pendulum-v1"], {"learning_rate": [1e-4, 3e-4]}, seeds=2)
+    assert best_settings(results)["CartPole-v1"]["learning_rate"] == 1e-4
+    assert best_settings(diverge(results, [0]))["CartPole-v1"]["learning_rate"] == 3e-4
+    assert best_settings(diverge(results, [0, 2]))["CartPole-v1"]["learning_rate"] == 1e-4
+    assert list(best_settings(diverge(results, [0, 1, 2, 3]))) == ["Pendulum-v1"]
 
 
 def test_tables_of_mixed_kinds_give_back_whole_numbers():

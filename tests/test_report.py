@@ -5,7 +5,7 @@ import html.parser
 import numpy as np
 import pandas as pd
 import pytest
-from sweep_tables import LEVELS, make, write
+from sweep_tables import LEVELS, diverge, make, write
 
 from jaxppo.cli import main
 from jaxppo.figures import draw_all, learning_curves, save, sensitivity
@@ -105,6 +105,15 @@ def test_an_environment_that_was_not_learned_is_left_out(tmp_path):
     flat = results.metrics["episode_return"].where(env != "Pendulum-v1", -7.0)
     page = report(results._replace(metrics=results.metrics.assign(episode_return=flat)), tmp_path / "flat")
     assert "since no setting is better than random: Pendulum-v1" in page.text
+
+
+def test_diverged_agents_have_a_column(tmp_path, directory):
+    """Only where there are any; the setting that lost one is not the best."""
+    assert "seedsmean score" in directory[1].text
+    page = report(diverge(make(grid={"gamma": [0.9, 0.99]}, updates=20), [0]), tmp_path / "diverged")
+    assert "diverged1 agents" in page.text
+    assert "seedsdivergedmean score" in page.text
+    assert "gamma = 0.99" in page.text
 
 
 def test_reports_that_cannot_be_written(tmp_path, capsys):

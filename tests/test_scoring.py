@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sweep_tables import make
+from sweep_tables import diverge, make
 
 from jaxppo import stats
 from jaxppo.fields import ConfigError
@@ -82,6 +82,18 @@ def test_summaries_are_of_a_settings_seeds():
         np.testing.assert_allclose(row[["mean", "low", "high", "iqm", "worst", "best"]].astype(float), expected)
         assert (row["seeds"], row["env_steps"]) == (5, 60 * 8 * 128)
     assert summary.groupby("env")["mean"].is_monotonic_decreasing.all()
+
+
+def test_settings_with_diverged_agents_come_last():
+    """However well the others of the setting did; a setting that diverged altogether has a row without scores."""
+    results = make(grid={"gamma": [0.9, 0.95, 0.99]}, seeds=2)
+    assert summarise(results)["gamma"].tolist() == [0.9, 0.95, 0.99]
+    summary = summarise(diverge(results, [0, 2, 3]))
+    assert summary["gamma"].tolist() == [0.99, 0.9, 0.95]
+    assert summary["seeds"].tolist() == [2, 1, 0]
+    assert summary["diverged"].tolist() == [0, 1, 2]
+    assert summary.loc[2, ["mean", "low", "high", "iqm", "worst", "best", "normalised"]].isna().all()
+    assert summary.loc[2, "env_steps"] == 60 * 8 * 128
 
 
 def test_one_seed_has_a_summary_without_interval():
