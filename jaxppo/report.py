@@ -12,7 +12,7 @@ from jaxppo import stats
 from jaxppo.best import best_settings, to_toml, write_best
 from jaxppo.fields import ConfigError
 from jaxppo.figures import draw_all, save
-from jaxppo.scoring import AGGREGATES, aggregate, score_table, shared_settings, summarise, swept, texts
+from jaxppo.scoring import AGGREGATES, aggregate, perturbed, score_table, shared_settings, summarise, swept, texts
 from jaxppo.tables import Results
 
 __all__ = ["write_report"]
@@ -41,6 +41,10 @@ AGGREGATED = (
     "Scores normalised in each environment, to 0 for a random policy, as the first updates tell, and to 1 for the mean "
     "score of the environment's best setting. The last column is the probability that a run of the first setting does "
     "better than a run of this one, on average over environments."
+)
+POPULATION = (
+    "The agents are a population: many go on from the same ancestors and are not independent, so that intervals are "
+    "too narrow, and settings named here are those that agents began with; the best are those that an agent ended with."
 )
 
 
@@ -74,6 +78,7 @@ def _page(results: Results, summary: pd.DataFrame, figures: Sequence[str]) -> st
         "<h2>Settings</h2>",
         *_settings(results, summary),
         _note(HOW),
+        *([_note(POPULATION)] if perturbed(results) else []),
         *_aggregates(results),
         "<h2>Figures</h2>",
         *figures,

@@ -11,7 +11,17 @@ from jaxppo.fields import check
 from jaxppo.settings import KINDS
 from jaxppo.tables import Results
 
-__all__ = ["aggregate", "labels", "random_scores", "score_table", "scores", "shared_settings", "summarise", "swept"]
+__all__ = [
+    "aggregate",
+    "labels",
+    "perturbed",
+    "random_scores",
+    "score_table",
+    "scores",
+    "shared_settings",
+    "summarise",
+    "swept",
+]
 
 NOT_SETTINGS = (
     "agent",
@@ -74,6 +84,12 @@ def swept(agents: pd.DataFrame) -> list[str]:
 
     chosen = [name for name in kinds if varies(name, ["env"])]
     return [*chosen, *(name for name in others if varies(name, ["env", *kinds]))]
+
+
+def perturbed(results: Results) -> list[str]:
+    """The settings that a population changed while it trained; none if the agents were none."""
+    population = results.manifest.get("population") or {}
+    return list(population.get("perturb", ()))
 
 
 def labels(agents: pd.DataFrame) -> pd.Series:

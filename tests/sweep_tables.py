@@ -86,6 +86,14 @@ def diverge(results, agents):
     return results._replace(agents=results.agents.assign(status=status), metrics=metrics)
 
 
+def population(results):
+    """The results had the agents been a population, the last learning rates of which are 1, 2 and so on."""
+    manifest = {**results.manifest, "population": {"perturb": ["learning_rate"]}}
+    return results._replace(
+        manifest=manifest, metrics=results.metrics.assign(learning_rate=results.metrics["agent"] + 1.0)
+    )
+
+
 def write(results, path):
     """The directory of a sweep, as the tables' own module reads it."""
     (path / "metrics").mkdir(parents=True)

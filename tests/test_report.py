@@ -5,7 +5,7 @@ import html.parser
 import numpy as np
 import pandas as pd
 import pytest
-from sweep_tables import LEVELS, diverge, make, write
+from sweep_tables import LEVELS, diverge, make, population, write
 
 from jaxppo.cli import main
 from jaxppo.figures import draw_all, learning_curves, save, sensitivity
@@ -114,6 +114,17 @@ def test_diverged_agents_have_a_column(tmp_path, directory):
     assert "diverged1 agents" in page.text
     assert "seedsdivergedmean score" in page.text
     assert "gamma = 0.99" in page.text
+
+
+def test_a_population_has_a_report_of_its_own(tmp_path, directory):
+    """No figure of what changed on the way, and a word on agents that share ancestors."""
+    results = population(make(grid={"learning_rate": [1e-4, 3e-4], "gamma": [0.9, 0.99]}, updates=20))
+    page = report(results, tmp_path / "population")
+    assert {file.stem for file in (tmp_path / "population" / "figures").glob("sensitivity*.svg")} == {
+        "sensitivity_gamma"
+    }
+    assert "go on from the same ancestors and are not independent" in page.text
+    assert "ancestors" not in directory[1].text
 
 
 def test_reports_that_cannot_be_written(tmp_path, capsys):
