@@ -7,6 +7,7 @@ from sweep_tables import diverge, make
 
 from jaxppo import stats
 from jaxppo.fields import ConfigError
+from jaxppo.loop import logged
 from jaxppo.scoring import (
     aggregate,
     labels,
@@ -42,6 +43,14 @@ def test_thinned_logs_count_their_updates_not_their_rows():
     results = with_returns(make(updates=40, seeds=1), np.arange(1.0, 41.0))
     thinned = results._replace(metrics=results.metrics[results.metrics["update"] % 4 == 0])
     np.testing.assert_array_equal(scores(thinned), [40.0])
+
+
+def test_thinned_logs_still_tell_of_the_random_policy():
+    """An interval of ten keeps the first two of 100 updates; the returns there are 0 and 1."""
+    results = with_returns(make(updates=100, seeds=1), np.arange(100.0))
+    thinned = results._replace(metrics=results.metrics[logged(results.metrics["update"].to_numpy(), 100, 10)])
+    assert thinned.metrics["update"].tolist() == [1, 2, *range(10, 101, 10)]
+    assert random_scores(thinned).to_dict() == random_scores(results).to_dict() == {"CartPole-v1": 0.5}
 
 
 def test_random_scores_are_those_of_the_first_updates():
