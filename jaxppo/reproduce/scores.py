@@ -71,9 +71,9 @@ def diverged(results: Results) -> str:
 def random_returns(configs: list[Config], episodes: int = 128) -> dict[str, float]:
     """Mean return of the policy before training, which is nearly uniform or N(0, 1), in each environment."""
     first = {config.make_env().name: config for config in reversed(configs)}
-    key = jax.random.key(0)
+    key_init, key_evaluate = jax.random.split(jax.random.key(0))
     return {
-        env: float(evaluate(config, init(config, key), key, episodes, greedy=False).mean())
+        env: float(evaluate(config, init(config, key_init), key_evaluate, episodes, greedy=False).mean())
         for env, config in first.items()
     }
 
