@@ -39,7 +39,7 @@ def write_best(results: Results, path: Path) -> list[Path]:
     files = []
     for env, settings in best_settings(results).items():
         files.append(path / f"best_{env.replace('/', '_')}.toml")
-        files[-1].write_text(to_toml(settings))
+        files[-1].write_text(to_toml(settings), encoding="utf-8")
     return files
 
 

@@ -64,7 +64,7 @@ def write_report(results: Results, out: Path) -> None:
         for name, (figure, caption) in draw_all(results).items():
             save(figure, figures / name)
             drawn.append(_figure((figures / f"{name}.svg").read_bytes(), caption))
-        out.write_text(_page(results, summary, drawn))
+        out.write_text(_page(results, summary, drawn), encoding="utf-8")
     except OSError as error:
         raise ConfigError("out", out, f"a file that can be written; {error.strerror}") from error
 

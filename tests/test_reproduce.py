@@ -109,7 +109,7 @@ def test_runs_that_diverge_count_as_a_random_policy(tmp_path, monkeypatch):
     monkeypatch.setattr(table1, "random_returns", lambda configs: {"E": 5.0, "F": -5.0})
     line = "\nRuns that diverged, and count as a random policy: no clipping or penalty (4).\n"
     assert line in prepare("table1").draw(runs, [], tmp_path)
-    assert (tmp_path / "table1.md").read_text().endswith(line)
+    assert (tmp_path / "table1.md").read_text(encoding="utf-8").endswith(line)
     monkeypatch.setattr(figure3, "random_returns", lambda configs: RANDOM)
     assert "policy: TRPO (4).\n" in prepare("figure3").draw(lost(made_up(METHODS), "TRPO"), [], tmp_path)
     games = lost(made_up({"Freeway-MinAtar": {"PPO-clip": [[50.0]]}}), "PPO-clip")
@@ -191,7 +191,7 @@ def test_tables_are_written(tmp_path, monkeypatch):
     monkeypatch.setattr(figure3, "random_returns", lambda configs: RANDOM)
     experiment = prepare("figure3")
     experiment.draw(made_up(METHODS), experiment.configs, tmp_path)
-    lines = (tmp_path / "figure3.md").read_text().splitlines()
+    lines = (tmp_path / "figure3.md").read_text(encoding="utf-8").splitlines()
     assert lines[2] == "| method | normalised | Pendulum-v1 | Reacher-misc |"
     assert lines[4] == "| PPO-clip | 0.88 (0.82 … 0.93) | 10 (8 … 12) | 3 (3 … 3) |"
     assert lines[5].startswith("| TRPO | 0.75")
@@ -203,7 +203,7 @@ def test_tables_are_written(tmp_path, monkeypatch):
     experiment = prepare("minatar")
     printed = experiment.draw(made_up({"Freeway-MinAtar": {"PPO-clip": [[50.0]]}}), experiment.configs, tmp_path)
     row = "| Freeway-MinAtar | 1,000 | 50 | 1 seed | 50 … 50 | 55 to 63 by 1e7 (gymnax-blines, pgx) |"
-    assert row in (tmp_path / "minatar.md").read_text()
+    assert row in (tmp_path / "minatar.md").read_text(encoding="utf-8")
     assert row in printed
 
 
