@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from jaxppo.fields import ConfigError
-from jaxppo.scoring import summarise
+from jaxppo.scoring import perturbed, score_table, summarise
 from jaxppo.settings import KINDS, from_settings, to_settings
 from jaxppo.tables import Results
 
@@ -19,13 +19,16 @@ __all__ = ["best_settings", "to_toml", "write_best"]
 def best_settings(results: Results) -> dict[str, dict[str, Any]]:
     """The settings with the highest mean score in each environment, as `jaxppo.settings.from_settings` takes them.
 
-    Left out are environments and networks made in Python, which have no settings that say everything.
+    Those with diverged agents only where there are no others. Left out are environments and networks made in Python,
+    which have no settings that say everything. Of a population it is the agent with the highest score, and the numbers
+    that were perturbed are those that it ended with.
     """
     found = {}
-    for env, rows in summarise(results).groupby("env", sort=False):
+    for env, rows in summarise(results).dropna(subset="mean").groupby("env", sort=False):
         agents = results.agents[results.agents["setting"] == rows["setting"].iloc[0]]
+        row = _evolved(results, str(env)) if perturbed(results) else agents.iloc[0].to_dict()
         try:
-            found[str(env)] = _settings(agents.iloc[0].to_dict())
+            found[str(env)] = _settings(row)
         except ConfigError:
             continue
     return found
@@ -36,7 +39,7 @@ def write_best(results: Results, path: Path) -> list[Path]:
     files = []
     for env, settings in best_settings(results).items():
         files.append(path / f"best_{env.replace('/', '_')}.toml")
-        files[-1].write_text(to_toml(settings))
+        files[-1].write_text(to_toml(settings), encoding="utf-8")
     return files
 
 
@@ -47,6 +50,19 @@ def to_toml(settings: Mapping[str, Any]) -> str:
         if isinstance(table, Mapping):
             lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items())]
     return "\n".join(lines) + "\n"
+
+
+def _evolved(results: Results, env: str) -> dict[str, Any]:
+    """The row of the population's best agent in the environment, with the numbers that it ended with."""
+    table = score_table(results)
+    agent = table[table["env"] == env].nlargest(1, "score")["agent"].iloc[0]
+    row = results.agents[results.agents["agent"] == agent].iloc[0].to_dict()
+    last = results.metrics[results.metrics["agent"] == agent].iloc[-1]
+    numbers = last[perturbed(results)]
+    annealed = not pd.isna(row.get("anneal_lr")) and row["anneal_lr"]
+    if annealed and "learning_rate" in numbers:
+        numbers["learning_rate"] *= last["update"]  # the last of N updates has an N-th of it
+    return row | {str(name): float(f"{value:.6g}") for name, value in numbers.items()}
 
 
 def _settings(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator, NullLocator
 from jaxppo import stats
 from jaxppo.files import write_whole
 from jaxppo.plot import COLOURS
-from jaxppo.scoring import AGGREGATES, aggregate, score_table, shared_settings, swept, texts
+from jaxppo.scoring import AGGREGATES, aggregate, perturbed, score_table, shared_settings, swept, texts
 from jaxppo.tables import Results
 
 __all__ = ["Drawn", "aggregates", "draw_all", "learning_curves", "profiles", "save", "sensitivity"]
@@ -40,6 +40,8 @@ class Drawn(NamedTuple):
 def draw_all(results: Results) -> dict[str, Drawn]:
     """Every figure that these results have something to show in, by file name.
 
+    A setting that a population changed has none of its own, since no agent kept what the tables say of it.
+
     Raises:
         ConfigError: no agent has a score.
     """
@@ -49,7 +51,8 @@ def draw_all(results: Results) -> dict[str, Drawn]:
     }
     if len(shared_settings(score_table(results))) > 1:
         drawn |= {"aggregates": aggregates(results), "profiles": profiles(results)}
-    return drawn | {f"sensitivity_{field}": sensitivity(results, field) for field in swept(results.agents)}
+    fields = [field for field in swept(results.agents) if field not in perturbed(results)]
+    return drawn | {f"sensitivity_{field}": sensitivity(results, field) for field in fields}
 
 
 def save(figure: Figure, path: Path) -> None:

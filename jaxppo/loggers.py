@@ -53,7 +53,7 @@ class Streams:
     Args:
         writes: of every stream, the number of its agent among them and what adds points.
         num_updates: updates that they train for.
-        log_interval: keep every so many updates, and the last.
+        log_interval: keep every so many updates, and the first 2 % and the last.
     """
 
     def __init__(self, writes: Sequence[tuple[int, Write]], num_updates: int, log_interval: int):
@@ -85,7 +85,7 @@ def streams(
         path: directory of the run or the sweep.
         agents: plain settings of each agent by its name; that of a run's only one is "".
         num_updates: updates that they train for.
-        log_interval: keep every so many updates, and the last.
+        log_interval: keep every so many updates, and the first 2 % and the last.
 
     Raises:
         ConfigError: Weights & Biases can't be reached.

@@ -146,8 +146,8 @@ def rows(metrics: Mapping[str, np.ndarray], agent: int) -> list[dict[str, Any]]:
 
 
 def logged(updates: np.ndarray, num_updates: int, log_interval: int) -> np.ndarray:
-    """Which updates, counted from 1, are kept: every `log_interval`-th and the last."""
-    return (updates % log_interval == 0) | (updates == num_updates)
+    """Which updates, counted from 1, are kept: every `log_interval`-th, the first 2 %, at least one, and the last."""
+    return (updates % log_interval == 0) | (updates <= max(1, num_updates // 50)) | (updates == num_updates)
 
 
 @contextmanager

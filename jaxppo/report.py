@@ -12,7 +12,7 @@ from jaxppo import stats
 from jaxppo.best import best_settings, to_toml, write_best
 from jaxppo.fields import ConfigError
 from jaxppo.figures import draw_all, save
-from jaxppo.scoring import AGGREGATES, aggregate, score_table, shared_settings, summarise, swept, texts
+from jaxppo.scoring import AGGREGATES, aggregate, perturbed, score_table, shared_settings, summarise, swept, texts
 from jaxppo.tables import Results
 
 __all__ = ["write_report"]
@@ -33,13 +33,18 @@ pre { background: #f6f6f6; padding: 0.8em; overflow-x: auto; font-size: 13px; }
 HOW = (
     "An agent's score is its mean episode return over the last tenth of its updates. Intervals are 95 % bootstrap "
     "percentile intervals over seeds, which are too narrow where seeds are few, and take no account of the choice of "
-    "the best among many settings. IQM is the interquartile mean. Train time is that of the program that the agents "
-    "trained in, with all its other agents, compilation apart."
+    "the best among many settings. Agents without a score, such as diverged ones, are in no mean, and settings with "
+    "diverged agents stand after the others. IQM is the interquartile mean. Train time is that of the program that the "
+    "agents trained in, with all its other agents, compilation apart."
 )
 AGGREGATED = (
     "Scores normalised in each environment, to 0 for a random policy, as the first updates tell, and to 1 for the mean "
     "score of the environment's best setting. The last column is the probability that a run of the first setting does "
     "better than a run of this one, on average over environments."
+)
+POPULATION = (
+    "The agents are a population: many go on from the same ancestors and are not independent, so that intervals are "
+    "too narrow, and settings named here are those that agents began with; the best are those that an agent ended with."
 )
 
 
@@ -59,7 +64,7 @@ def write_report(results: Results, out: Path) -> None:
         for name, (figure, caption) in draw_all(results).items():
             save(figure, figures / name)
             drawn.append(_figure((figures / f"{name}.svg").read_bytes(), caption))
-        out.write_text(_page(results, summary, drawn))
+        out.write_text(_page(results, summary, drawn), encoding="utf-8")
     except OSError as error:
         raise ConfigError("out", out, f"a file that can be written; {error.strerror}") from error
 
@@ -73,6 +78,7 @@ def _page(results: Results, summary: pd.DataFrame, figures: Sequence[str]) -> st
         "<h2>Settings</h2>",
         *_settings(results, summary),
         _note(HOW),
+        *([_note(POPULATION)] if perturbed(results) else []),
         *_aggregates(results),
         "<h2>Figures</h2>",
         *figures,
@@ -100,7 +106,7 @@ def _provenance(results: Results) -> str:
         "versions": " ".join(f"{name} {value}" for name, value in versions.items()),
         "git revision": manifest.get("git_revision"),
     }
-    if "status" in agents and (agents["status"] == "diverged").any():
+    if (agents["status"] == "diverged").any():
         rows["diverged"] = f"{(agents['status'] == 'diverged').sum()} agents"
     known = [(name, str(value)) for name, value in rows.items() if value is not None and value != ""]
     return _table((), known, text=2)
@@ -110,14 +116,20 @@ def _settings(results: Results, summary: pd.DataFrame) -> Iterable[str]:
     """A table for each environment."""
     fields = swept(results.agents)
     shown = {name: texts(summary[name]) for name in fields}
-    head = (*fields, "seeds", "mean score, 95 % interval", "IQM", "worst … best seed", "env steps", "train time")
+    counts = ("seeds", "diverged") if summary["diverged"].any() else ("seeds",)
+    head = (*fields, *counts, "mean score, 95 % interval", "IQM", "worst … best seed", "env steps", "train time")
     for env, rows in summary.groupby("env", sort=False):
         cells = []
         for i, (_, row) in zip(rows.index.to_numpy(int), rows.iterrows(), strict=True):
             interval = "" if np.isnan(row["low"]) else f" [{_number(row['low'])}, {_number(row['high'])}]"
             extremes = f"{_number(row['worst'])} … {_number(row['best'])}"
             chosen = [str(shown[name].loc[i]) for name in fields]
-            score = [str(row["seeds"]), _number(row["mean"]) + interval, _number(row["iqm"]), extremes]
+            score = [
+                *(str(row[name]) for name in counts),
+                _number(row["mean"]) + interval,
+                _number(row["iqm"]),
+                extremes,
+            ]
             cells.append((*chosen, *score, f"{row['env_steps']:,}", f"{row['train_seconds']:,.1f} s"))
         yield f"<h3>{html.escape(str(env))}</h3>\n" + _folded(head, cells, text=len(fields))
 
@@ -154,7 +166,10 @@ def _aggregates(results: Results) -> Iterable[str]:
 def _best(results: Results) -> Iterable[str]:
     """A TOML document for each environment."""
     best = best_settings(results)
-    yield _note("By mean score; <code>jaxppo train --config FILE</code> takes these, which are in best_ENV.toml too.")
+    yield _note(
+        "By mean score, of settings without diverged agents if there are any; <code>jaxppo train --config FILE</code> "
+        "takes these, which are in best_ENV.toml too."
+    )
     for env in dict.fromkeys(results.agents["env"]):
         yield f"<h3>{html.escape(env)}</h3>"
         lacking = "No score, or made of objects in Python, which a file can't hold."

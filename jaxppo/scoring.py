@@ -11,7 +11,17 @@ from jaxppo.fields import check
 from jaxppo.settings import KINDS
 from jaxppo.tables import Results
 
-__all__ = ["aggregate", "labels", "random_scores", "score_table", "scores", "shared_settings", "summarise", "swept"]
+__all__ = [
+    "aggregate",
+    "labels",
+    "perturbed",
+    "random_scores",
+    "score_table",
+    "scores",
+    "shared_settings",
+    "summarise",
+    "swept",
+]
 
 NOT_SETTINGS = (
     "agent",
@@ -76,6 +86,12 @@ def swept(agents: pd.DataFrame) -> list[str]:
     return [*chosen, *(name for name in others if varies(name, ["env", *kinds]))]
 
 
+def perturbed(results: Results) -> list[str]:
+    """The settings that a population changed while it trained; none if the agents were none."""
+    population = results.manifest.get("population") or {}
+    return list(population.get("perturb", ()))
+
+
 def labels(agents: pd.DataFrame) -> pd.Series:
     """A text for each agent that tells its setting from the others of its environment, such as `"gamma=0.9"`.
 
@@ -120,19 +136,23 @@ def score_table(results: Results) -> pd.DataFrame:
 
 
 def summarise(results: Results) -> pd.DataFrame:
-    """A row for each setting that has scores, the best of each environment first.
+    """A row for each setting that has scores or diverged agents, the best of each environment first.
 
-    Columns: `env`, `setting`, the swept settings, `seeds` (with a score), `mean`, `low` and `high` (95 % bootstrap
-    interval of the mean; NaN for one seed), `iqm`, `worst`, `best`, `normalised` (mean), `env_steps`, and
-    `train_seconds` of the program that the agents were part of.
+    Settings with diverged agents come after those without, since means are of the agents that have a score.
+
+    Columns: `env`, `setting`, the swept settings, `seeds` (with a score), `diverged` (agents that did), `mean`, `low`
+    and `high` (95 % bootstrap interval of the mean; NaN for one seed), `iqm`, `worst`, `best`, `normalised` (mean),
+    `env_steps`, and `train_seconds` of the program that the agents were part of.
     """
     fields = swept(results.agents)
-    table = score_table(results).merge(results.agents[["agent", *fields]], on="agent")
+    table = results.agents[["agent", "setting", "env", *fields]].assign(diverged=results.agents["status"] == "diverged")
+    table = table.merge(score_table(results)[["agent", "score", "normalised"]], on="agent", how="left")
+    table = table[table["score"].notna() | table["diverged"]]
     ends = results.metrics.groupby("agent")[["env_steps", "wall_time"]].max().reset_index()
     table = table.merge(ends, on="agent")
     rows = []
     for (env, setting), group in table.groupby(["env", "setting"], sort=False):
-        values = group["score"].to_numpy()
+        values = group["score"].dropna().to_numpy()
         interval = stats.estimate(stats.mean, [values]) if len(values) > 1 else None
         rows.append(
             {
@@ -140,12 +160,13 @@ def summarise(results: Results) -> pd.DataFrame:
                 "setting": setting,
                 **{name: group[name].iloc[0] for name in fields},
                 "seeds": len(values),
-                "mean": values.mean(),
+                "diverged": int(group["diverged"].sum()),
+                "mean": group["score"].mean(),
                 "low": float(interval.low) if interval else np.nan,
                 "high": float(interval.high) if interval else np.nan,
-                "iqm": float(stats.iqm([values])),
-                "worst": values.min(),
-                "best": values.max(),
+                "iqm": float(stats.iqm([values])) if len(values) else np.nan,
+                "worst": group["score"].min(),
+                "best": group["score"].max(),
                 "normalised": group["normalised"].mean(),
                 "env_steps": int(group["env_steps"].max()),
                 "train_seconds": group["wall_time"].max(),
@@ -153,8 +174,9 @@ def summarise(results: Results) -> pd.DataFrame:
         )
     order = {env: place for place, env in enumerate(dict.fromkeys(results.agents["env"]))}
     frame = pd.DataFrame(rows)
-    frame = frame.assign(place=frame["env"].map(order)).sort_values(["place", "mean"], ascending=[True, False])
-    return frame.drop(columns="place").reset_index(drop=True)
+    frame = frame.assign(place=frame["env"].map(order), lost=frame["diverged"] > 0)
+    frame = frame.sort_values(["place", "lost", "mean"], ascending=[True, True, False])
+    return frame.drop(columns=["place", "lost"]).reset_index(drop=True)
 
 
 def shared_settings(table: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:

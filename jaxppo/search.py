@@ -125,7 +125,7 @@ def read_sweep(path: Path, own: Collection[str] = ()) -> dict[str, Any]:
         ConfigError: a file that can't be read or parsed, an unknown setting, or a bad value.
     """
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError("config", path, f"a readable TOML file; {error}") from error
     search: dict[str, Any] = {}

@@ -124,7 +124,7 @@ def read_toml(path: Path, kinds: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: a file that cannot be read or parsed, an unknown setting, or a value of the wrong type or size.
     """
     try:
-        settings = tomllib.loads(path.read_text())
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError("config", path, f"a readable TOML file; {error}") from error
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}

@@ -56,7 +56,7 @@ def sweep(
         labels: what to call each config in tables and figures; None for what tells it from the others.
         population: train the agents of each program as a population; see `Population`.
         loggers: "tensorboard", "wandb" or both: a stream of its metrics for each agent, in `out`, beside the tables.
-        log_interval: keep every so many updates, and the last.
+        log_interval: keep every so many updates, and the first 2 % and the last.
         memory_gib: the most to use on each device, in GiB; None for most of what is free.
         overwrite: replace a directory that is there.
         progress: told of what happens.

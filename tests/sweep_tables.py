@@ -51,7 +51,7 @@ def make(envs=("CartPole-v1",), grid=None, seeds=3, updates=60, key=0):
         handicap = combinations.index(given) / max(1, len(combinations))
         for seed in range(seeds):
             agent = len(agents)
-            agents.append({"agent": agent, "setting": setting, "seed": seed, **settings})
+            agents.append({"agent": agent, "setting": setting, "seed": seed, "status": "finished", **settings})
             metrics.append(curve(rng, agent, LEVELS[env], handicap, updates, config.batch_size))
     return Results(dict(MANIFEST), pd.DataFrame(agents), pd.concat(metrics, ignore_index=True))
 
@@ -74,6 +74,23 @@ def curve(rng, agent, level, handicap, updates, batch_size):
             "episode_return": np.where(rng.uniform(size=updates) < 0.05, np.nan, value),
             "grad_norm": 0.5,
         }
+    )
+
+
+def diverge(results, agents):
+    """The results had these agents diverged at half time, with no return from there on."""
+    late = results.metrics["agent"].isin(agents) & (results.metrics["update"] > results.metrics["update"].max() / 2)
+    metrics = results.metrics.copy()
+    metrics.loc[late, ["episode_return", "grad_norm"]] = np.nan, np.inf
+    status = results.agents["status"].where(~results.agents["agent"].isin(agents), "diverged")
+    return results._replace(agents=results.agents.assign(status=status), metrics=metrics)
+
+
+def population(results):
+    """The results had the agents been a population, the last learning rates of which are 1, 2 and so on."""
+    manifest = {**results.manifest, "population": {"perturb": ["learning_rate"]}}
+    return results._replace(
+        manifest=manifest, metrics=results.metrics.assign(learning_rate=results.metrics["agent"] + 1.0)
     )
 
 

@@ -4,12 +4,13 @@ import math
 
 import numpy as np
 import pytest
-from sweep_tables import make
+from sweep_tables import diverge, make, population
 
 import jaxppo
 from jaxppo.best import best_settings, to_toml, write_best
 from jaxppo.cli import main
 from jaxppo.results import load
+from jaxppo.scoring import scores
 from jaxppo.settings import from_settings, read_toml, to_settings
 
 KINDS = [
@@ -44,6 +45,26 @@ def test_the_best_setting_is_that_with_the_highest_mean():
     assert best["CartPole-v1"]["learning_rate"] == 3e-4
     assert best["Pendulum-v1"]["learning_rate"] == 1e-4
     assert list(best) == ["CartPole-v1", "Pendulum-v1"]
+
+
+def test_the_best_setting_lost_no_agent():
+    """Unless all settings have; and there is none where all agents of the environment diverged."""
+    results = make(["CartPole-v1", "Pendulum-v1"], {"learning_rate": [1e-4, 3e-4]}, seeds=2)
+    assert best_settings(results)["CartPole-v1"]["learning_rate"] == 1e-4
+    assert best_settings(diverge(results, [0]))["CartPole-v1"]["learning_rate"] == 3e-4
+    assert best_settings(diverge(results, [0, 2]))["CartPole-v1"]["learning_rate"] == 1e-4
+    assert list(best_settings(diverge(results, [0, 1, 2, 3]))) == ["Pendulum-v1"]
+
+
+@pytest.mark.parametrize(("anneal_lr", "factor"), [(False, 1), (True, 60)])
+def test_the_best_of_a_population_has_the_numbers_that_it_ended_with(anneal_lr, factor):
+    """Whatever the setting it began with; annealed, the last of 60 updates has a sixtieth of the learning rate."""
+    grid = {"learning_rate": [1e-4, 3e-4], "anneal_lr": [anneal_lr]}
+    results = population(make(["CartPole-v1", "Pendulum-v1"], grid, seeds=2))
+    best = best_settings(results)
+    score = scores(results)
+    assert best["CartPole-v1"]["learning_rate"] == factor * (1 + score[:4].idxmax())
+    assert best["Pendulum-v1"]["learning_rate"] == factor * (1 + score[4:].idxmax())
 
 
 def test_tables_of_mixed_kinds_give_back_whole_numbers():

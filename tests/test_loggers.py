@@ -184,7 +184,7 @@ def test_a_run_is_logged_as_its_file_is(tmp_path, monkeypatch):
     flags = ["--logger", *BOTH, "--log-interval", "2", "--seed", "3", "--out", str(path)]
     assert main(["train", *small, *flags]) == 0
     metrics = read_metrics(path)
-    assert metrics["env_steps"] == [32, 64, 80]
+    assert metrics["env_steps"] == [16, 32, 64, 80]
     points, settings, _ = read_events(path / "tensorboard")
     same(points, table_points(metrics))
     assert settings["seed"] == 3

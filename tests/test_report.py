@@ -1,11 +1,14 @@
 """The report of a sweep: figures of every size of sweep, and a page that stands alone."""
 
 import html.parser
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
-from sweep_tables import LEVELS, make, write
+from sweep_tables import LEVELS, diverge, make, population, write
 
 from jaxppo.cli import main
 from jaxppo.figures import draw_all, learning_curves, save, sensitivity
@@ -35,7 +38,7 @@ def report(results, path):
     """Write the sweep, report on it, and read the page."""
     write(results, path)
     assert main(["report", str(path)]) == 0
-    return Page((path / "report.html").read_text())
+    return Page((path / "report.html").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +83,7 @@ def test_files_beside_the_page(directory, sweep):
     np.testing.assert_allclose(summary["mean"], means[summary["setting"]], rtol=1e-9)
     assert set(summary["objective"]) == {"clip", "adaptive-kl"}
     for env in ("CartPole-v1", "Pendulum-v1"):
-        assert (path / f"best_{env}.toml").read_text() in directory[1].text
+        assert (path / f"best_{env}.toml").read_text(encoding="utf-8") in directory[1].text
 
 
 def test_a_sweep_of_one_agent_has_a_report(tmp_path):
@@ -105,6 +108,35 @@ def test_an_environment_that_was_not_learned_is_left_out(tmp_path):
     flat = results.metrics["episode_return"].where(env != "Pendulum-v1", -7.0)
     page = report(results._replace(metrics=results.metrics.assign(episode_return=flat)), tmp_path / "flat")
     assert "since no setting is better than random: Pendulum-v1" in page.text
+
+
+def test_diverged_agents_have_a_column(tmp_path, directory):
+    """Only where there are any; the setting that lost one is not the best."""
+    assert "seedsmean score" in directory[1].text
+    page = report(diverge(make(grid={"gamma": [0.9, 0.99]}, updates=20), [0]), tmp_path / "diverged")
+    assert "diverged1 agents" in page.text
+    assert "seedsdivergedmean score" in page.text
+    assert "gamma = 0.99" in page.text
+
+
+def test_a_population_has_a_report_of_its_own(tmp_path, directory):
+    """No figure of what changed on the way, and a word on agents that share ancestors."""
+    results = population(make(grid={"learning_rate": [1e-4, 3e-4], "gamma": [0.9, 0.99]}, updates=20))
+    page = report(results, tmp_path / "population")
+    assert {file.stem for file in (tmp_path / "population" / "figures").glob("sensitivity*.svg")} == {
+        "sensitivity_gamma"
+    }
+    assert "go on from the same ancestors and are not independent" in page.text
+    assert "ancestors" not in directory[1].text
+
+
+def test_a_locale_without_unicode_changes_nothing(tmp_path):
+    """Pages and files are UTF-8 wherever they are written."""
+    write(make(seeds=2, updates=20), tmp_path / "sweep")
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-m", "jaxppo", "report", str(tmp_path / "sweep")]
+    subprocess.run(command, env=os.environ | ascii_only, check=True)
+    assert "worst … best seed" in (tmp_path / "sweep" / "report.html").read_text(encoding="utf-8")
 
 
 def test_reports_that_cannot_be_written(tmp_path, capsys):

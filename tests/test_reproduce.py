@@ -24,7 +24,7 @@ def made_up(returns, episodes=10):
         for label, runs in labels.items():
             for values in runs:
                 number = len(agents)
-                agents.append({"agent": number, "env": env, "label": label})
+                agents.append({"agent": number, "env": env, "label": label, "status": "finished"})
                 counts = np.where(np.isnan(values), 0, episodes)
                 metrics += [
                     {
@@ -76,7 +76,7 @@ def test_the_score_is_the_mean_of_the_last_hundred_episodes():
     """Ten updates of ten episodes; updates without episodes do not count; too few are all there are."""
     values = [50.0] * 5 + [1.0, 2, 3, 4, np.nan, 5, 6, 7, 8, 9, 10]
     results = made_up({"E": {"a": [values, [3.0, 5.0]]}})
-    assert list(scored(results)["score"]) == [5.5, 4.0]
+    assert list(scored(results, {"E": 0.0})["score"]) == [5.5, 4.0]
 
 
 def test_scores_are_shifted_and_scaled_in_each_environment():
@@ -93,6 +93,29 @@ def test_scores_are_shifted_and_scaled_in_each_environment():
         assert table.loc[label, "published"] == TABLE1[label][1]
 
 
+def lost(results, label):
+    """The results had all runs of the label diverged."""
+    status = results.agents["status"].where(results.agents["label"] != label, "diverged")
+    return results._replace(agents=results.agents.assign(status=status))
+
+
+def test_runs_that_diverge_count_as_a_random_policy(tmp_path, monkeypatch):
+    """Also where a setting has no others, and whether or not they ended episodes before; the tables say how many."""
+    gone = "no clipping or penalty"
+    returns = {label: [[10.0 + place], [10.0 + place]] for place, label in enumerate(TABLE1)}
+    runs = lost(made_up({"E": {**returns, gone: [[9.0], [np.nan]]}, "F": {**returns, gone: [[np.nan]] * 2}}), gone)
+    row = table1.compare(runs, {"E": 5.0, "F": -5.0}).set_index("setting").loc[gone]
+    assert (row["measured"], row["low"], row["E"], row["F"]) == (0, 0, 0, 0)
+    monkeypatch.setattr(table1, "random_returns", lambda configs: {"E": 5.0, "F": -5.0})
+    line = "\nRuns that diverged, and count as a random policy: no clipping or penalty (4).\n"
+    assert line in prepare("table1").draw(runs, [], tmp_path)
+    assert (tmp_path / "table1.md").read_text(encoding="utf-8").endswith(line)
+    monkeypatch.setattr(figure3, "random_returns", lambda configs: RANDOM)
+    assert "policy: TRPO (4).\n" in prepare("figure3").draw(lost(made_up(METHODS), "TRPO"), [], tmp_path)
+    games = lost(made_up({"Freeway-MinAtar": {"PPO-clip": [[50.0]]}}), "PPO-clip")
+    assert minatar.compare(games)["mean"].tolist() == [0.0]
+
+
 def test_an_environment_without_learning_is_left_out():
     """And it is an error if there is no other."""
     flat = {label: [[1.0]] for label in TABLE1}
@@ -101,7 +124,7 @@ def test_an_environment_without_learning_is_left_out():
     assert "E" not in table
     assert "F" in table
     with pytest.raises(jaxppo.ConfigError, match="learn more than a random policy"):
-        normalised(scored(made_up({"E": flat})), {"E": 1.0})
+        normalised(scored(made_up({"E": flat}), {"E": 1.0}), {"E": 1.0})
 
 
 def test_orderings_are_read_off_the_table():
@@ -168,7 +191,7 @@ def test_tables_are_written(tmp_path, monkeypatch):
     monkeypatch.setattr(figure3, "random_returns", lambda configs: RANDOM)
     experiment = prepare("figure3")
     experiment.draw(made_up(METHODS), experiment.configs, tmp_path)
-    lines = (tmp_path / "figure3.md").read_text().splitlines()
+    lines = (tmp_path / "figure3.md").read_text(encoding="utf-8").splitlines()
     assert lines[2] == "| method | normalised | Pendulum-v1 | Reacher-misc |"
     assert lines[4] == "| PPO-clip | 0.88 (0.82 … 0.93) | 10 (8 … 12) | 3 (3 … 3) |"
     assert lines[5].startswith("| TRPO | 0.75")
@@ -180,7 +203,7 @@ def test_tables_are_written(tmp_path, monkeypatch):
     experiment = prepare("minatar")
     printed = experiment.draw(made_up({"Freeway-MinAtar": {"PPO-clip": [[50.0]]}}), experiment.configs, tmp_path)
     row = "| Freeway-MinAtar | 1,000 | 50 | 1 seed | 50 … 50 | 55 to 63 by 1e7 (gymnax-blines, pgx) |"
-    assert row in (tmp_path / "minatar.md").read_text()
+    assert row in (tmp_path / "minatar.md").read_text(encoding="utf-8")
     assert row in printed
 
 

@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sweep_tables import make
+from sweep_tables import diverge, make
 
 from jaxppo import stats
 from jaxppo.fields import ConfigError
+from jaxppo.loop import logged
 from jaxppo.scoring import (
     aggregate,
     labels,
@@ -42,6 +43,14 @@ def test_thinned_logs_count_their_updates_not_their_rows():
     results = with_returns(make(updates=40, seeds=1), np.arange(1.0, 41.0))
     thinned = results._replace(metrics=results.metrics[results.metrics["update"] % 4 == 0])
     np.testing.assert_array_equal(scores(thinned), [40.0])
+
+
+def test_thinned_logs_still_tell_of_the_random_policy():
+    """An interval of ten keeps the first two of 100 updates; the returns there are 0 and 1."""
+    results = with_returns(make(updates=100, seeds=1), np.arange(100.0))
+    thinned = results._replace(metrics=results.metrics[logged(results.metrics["update"].to_numpy(), 100, 10)])
+    assert thinned.metrics["update"].tolist() == [1, 2, *range(10, 101, 10)]
+    assert random_scores(thinned).to_dict() == random_scores(results).to_dict() == {"CartPole-v1": 0.5}
 
 
 def test_random_scores_are_those_of_the_first_updates():
@@ -82,6 +91,18 @@ def test_summaries_are_of_a_settings_seeds():
         np.testing.assert_allclose(row[["mean", "low", "high", "iqm", "worst", "best"]].astype(float), expected)
         assert (row["seeds"], row["env_steps"]) == (5, 60 * 8 * 128)
     assert summary.groupby("env")["mean"].is_monotonic_decreasing.all()
+
+
+def test_settings_with_diverged_agents_come_last():
+    """However well the others of the setting did; a setting that diverged altogether has a row without scores."""
+    results = make(grid={"gamma": [0.9, 0.95, 0.99]}, seeds=2)
+    assert summarise(results)["gamma"].tolist() == [0.9, 0.95, 0.99]
+    summary = summarise(diverge(results, [0, 2, 3]))
+    assert summary["gamma"].tolist() == [0.99, 0.9, 0.95]
+    assert summary["seeds"].tolist() == [2, 1, 0]
+    assert summary["diverged"].tolist() == [0, 1, 2]
+    assert summary.loc[2, ["mean", "low", "high", "iqm", "worst", "best", "normalised"]].isna().all()
+    assert summary.loc[2, "env_steps"] == 60 * 8 * 128
 
 
 def test_one_seed_has_a_summary_without_interval():

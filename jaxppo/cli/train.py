@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
         overwrite: bool = False
         """Replace an existing run directory."""
         log_interval: int = 1
-        """Log every so many updates."""
+        """Log every so many updates, and the first and last."""
         logger: tuple[str, ...] = ()
         """Also log to tensorboard or wandb, or both."""
         quiet: bool = False

@@ -12,7 +12,7 @@ from jaxppo.files import write_whole
 from jaxppo.presets import METHODS
 from jaxppo.reproduce.comparison import Comparison
 from jaxppo.reproduce.paper import SUITES, on_suite
-from jaxppo.reproduce.scores import interval, normalised, random_returns, scored
+from jaxppo.reproduce.scores import diverged, interval, normalised, random_returns, scored
 from jaxppo.tables import Results
 
 __all__ = ["FIGURE3", "claim", "compare", "prepare"]
@@ -43,7 +43,7 @@ def compare(results: Results, random: Mapping[str, float]) -> pd.DataFrame:
     Raises:
         ConfigError: that is so nowhere.
     """
-    agents = scored(results)
+    agents = scored(results, random)
     scaled = normalised(agents, random)
     known = [method for method in FIGURE3 if method in scaled]
     rows = [{"method": method, "env": "normalised", **interval(scaled[method])._asdict()} for method in known]
@@ -79,7 +79,7 @@ def _draw(results: Results, configs: list[Config], path: Path) -> str:
     note = (
         f"\nNot normalised, since nothing there was better than a random policy: {', '.join(lost)}.\n" if lost else ""
     )
-    text = f"{_markdown(table)}\n{claim(table)}\n{note}"
+    text = "\n".join(filter(None, [_markdown(table), diverged(results), f"{claim(table)}\n{note}"]))
     write_whole(path / "figure3.md", text.encode())
     return text + f"wrote {path}/curves.png and .svg"
 

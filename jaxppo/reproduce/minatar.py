@@ -10,7 +10,7 @@ from jaxppo.config import Config
 from jaxppo.files import write_whole
 from jaxppo.presets import preset
 from jaxppo.reproduce.comparison import Comparison
-from jaxppo.reproduce.scores import interval, scored
+from jaxppo.reproduce.scores import diverged, interval, scored
 from jaxppo.tables import Results
 
 __all__ = ["MINATAR", "compare", "prepare"]
@@ -31,10 +31,13 @@ def prepare(seeds: int = 3, total_timesteps: int | None = None) -> Comparison:
 
 
 def compare(results: Results) -> pd.DataFrame:
-    """A row for each game: `steps`, what its runs scored (`mean`, `low`, `high`, `worst`, `best`), and `published`."""
+    """A row for each game: `steps`, what its runs scored (`mean`, `low`, `high`, `worst`, `best`), and `published`.
+
+    A random policy scores next to nothing in these games, so that a run that diverged has 0.
+    """
     table = []
     steps = results.metrics.groupby("agent")["env_steps"].max()
-    for game, runs in scored(results).groupby("env", sort=False):
+    for game, runs in scored(results, dict.fromkeys(MINATAR, 0.0)).groupby("env", sort=False):
         scores = runs["score"].to_numpy()
         found = interval({str(game): scores})._asdict()
         spread = {"worst": scores.min(), "best": scores.max(), "published": MINATAR[str(game)]}
@@ -43,7 +46,7 @@ def compare(results: Results) -> pd.DataFrame:
 
 
 def _draw(results: Results, configs: list[Config], path: Path) -> str:
-    text = _markdown(compare(results))
+    text = "\n".join(filter(None, [_markdown(compare(results)), diverged(results)]))
     write_whole(path / "minatar.md", text.encode())
     return text + f"\nwrote {path}/curves.png and .svg"
 

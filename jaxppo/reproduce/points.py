@@ -81,7 +81,7 @@ def close_points(path: Path, status: str) -> None:
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest."""
-    manifest: dict[str, Any] = json.loads((path / "manifest.json").read_text())
+    manifest: dict[str, Any] = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
     return manifest
 
 

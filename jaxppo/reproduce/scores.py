@@ -14,7 +14,7 @@ from jaxppo.policy import evaluate
 from jaxppo.tables import Results
 from jaxppo.training import init
 
-__all__ = ["Interval", "interval", "last_mean", "normalised", "random_returns", "scored"]
+__all__ = ["Interval", "diverged", "interval", "last_mean", "normalised", "random_returns", "scored"]
 
 LAST_EPISODES = 100  # of a run, whose mean return is its score (Schulman et al. 2017, section 6.1)
 
@@ -43,22 +43,37 @@ def last_mean(returns: np.ndarray, episodes: np.ndarray, count: int = LAST_EPISO
     return float(np.average(returns[last], weights=episodes[last]))
 
 
-def scored(results: Results) -> pd.DataFrame:
-    """The agents that ended an episode, each with the mean return of its last ones as `score`."""
+def scored(results: Results, random: Mapping[str, float]) -> pd.DataFrame:
+    """The agents that ended an episode, each with the mean return of its last ones as `score`.
+
+    A run that diverged has the score of a random policy, so that no mean leaves it out.
+
+    Args:
+        results: of a sweep.
+        random: mean return of a random policy by environment.
+    """
     scores = {
         int(str(agent)): last_mean(rows["episode_return"].to_numpy(float), rows["episodes"].to_numpy(float))
         for agent, rows in results.metrics.groupby("agent")
     }
     agents = results.agents.assign(score=results.agents["agent"].map(scores))
+    agents["score"] = agents["score"].where(agents["status"] != "diverged", agents["env"].map(random))
     return agents[agents["score"].notna()]
+
+
+def diverged(results: Results) -> str:
+    """A line on how many runs of each label diverged, empty if none did."""
+    lost = results.agents.loc[results.agents["status"] == "diverged", "label"].value_counts(sort=False)
+    runs = ", ".join(f"{label} ({count})" for label, count in lost.items())
+    return f"Runs that diverged, and count as a random policy: {runs}.\n" if runs else ""
 
 
 def random_returns(configs: list[Config], episodes: int = 128) -> dict[str, float]:
     """Mean return of the policy before training, which is nearly uniform or N(0, 1), in each environment."""
     first = {config.make_env().name: config for config in reversed(configs)}
-    key = jax.random.key(0)
+    key_init, key_evaluate = jax.random.split(jax.random.key(0))
     return {
-        env: float(evaluate(config, init(config, key), key, episodes, greedy=False).mean())
+        env: float(evaluate(config, init(config, key_init), key_evaluate, episodes, greedy=False).mean())
         for env, config in first.items()
     }
 

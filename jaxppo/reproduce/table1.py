@@ -14,7 +14,7 @@ from jaxppo.files import write_whole
 from jaxppo.plot import COLOURS
 from jaxppo.reproduce.comparison import Comparison
 from jaxppo.reproduce.paper import SUITES, on_suite
-from jaxppo.reproduce.scores import interval, normalised, random_returns, scored
+from jaxppo.reproduce.scores import diverged, interval, normalised, random_returns, scored
 from jaxppo.tables import Results
 
 __all__ = ["TABLE1", "compare", "orderings", "prepare"]
@@ -46,7 +46,7 @@ def compare(results: Results, random: Mapping[str, float]) -> pd.DataFrame:
     Raises:
         ConfigError: no setting is better than random in any environment.
     """
-    scaled = normalised(scored(results), random)
+    scaled = normalised(scored(results, random), random)
     table = []
     for label, (_, published) in TABLE1.items():
         mean, low, high = interval(scaled[label])
@@ -71,11 +71,12 @@ def orderings(table: pd.DataFrame) -> list[str]:
 
 def _draw(results: Results, configs: list[Config], path: Path) -> str:
     table = compare(results, random_returns(configs))
-    write_whole(path / "table1.md", _markdown(table).encode())
+    lines = [_markdown(table), *filter(None, [diverged(results)])]
+    write_whole(path / "table1.md", "\n".join(lines).encode())
     save(_bars(table), path / "table1")
     lost = [env for env in results.agents["env"].unique() if env not in table]
     note = [f"left out, since nothing there was better than a random policy: {', '.join(lost)}"] if lost else []
-    return "\n".join([_markdown(table), *orderings(table), *note])
+    return "\n".join([*lines, *orderings(table), *note])
 
 
 def _markdown(table: pd.DataFrame) -> str:
