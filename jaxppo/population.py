@@ -132,7 +132,8 @@ class Evolution:
             for name in ("episode_return", "episodes")
         )
         count = episodes.sum(axis=1)
-        scores = np.where(count > 0, np.nansum(returns * episodes, axis=1) / np.maximum(count, 1), np.nan)
+        total = np.sum(np.where(episodes > 0, returns * episodes, 0), axis=1)  # NaN of an agent that has diverged
+        scores = np.where(count > 0, total / np.maximum(count, 1), np.nan)
         num_agents = len(self._agents)
         own = jax.tree.map(lambda x: x[:num_agents], (training.configs, training.states))
         key = jax.random.fold_in(jax.random.key(self._population.seed), training.done)
