@@ -22,8 +22,8 @@ class Population:
 
     Every `interval` updates the worst agents of a program ("exploit" by truncation selection) take over parameters,
     normalisers, optimiser and all numbers of agents among the best, and ("explore") multiply or divide some of them by
-    `factor`. They keep environments and keys of their own. Agents that don't fit in memory at once form a population
-    for each share that does.
+    `factor`. They keep keys of their own, and their environments unless these hold what is not a finite number. Agents
+    that don't fit in memory at once form a population for each share that does.
     """
 
     perturb: tuple[str, ...] = plain(
@@ -81,7 +81,9 @@ def evolve(
     policy, reward_moments, learner = jax.tree.map(
         lambda x: x[parents], (states.policy, states.reward_moments, states.learner)
     )
-    states = states.replace(policy=policy, reward_moments=reward_moments, learner=learner)
+    homes = jnp.where(_finite(states.loop), jnp.arange(num_agents), parents)
+    loop = jax.tree.map(lambda x: x[homes], states.loop)
+    states = states.replace(policy=policy, reward_moments=reward_moments, learner=learner, loop=loop)
     limits = {name: limits for name, _, limits in _numbers(configs)}
 
     def inherit(path: Any, leaf: jax.Array) -> jax.Array:
@@ -140,6 +142,12 @@ class Evolution:
         *evolved, parents = jax.jit(evolve)(self._population, key, *own, jnp.asarray(scores, jnp.float32))
         training.configs, training.states = fill(evolved, training.num_agents)
         self._parents = self._agents[np.asarray(parents)]
+
+
+def _finite(tree: Any) -> jax.Array:
+    """Of each agent, whether all floats in leaves [R, …] are finite numbers: bool [R]."""
+    floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return jnp.stack([jnp.isfinite(x).reshape(len(x), -1).all(axis=1) for x in floats]).all(axis=0)
 
 
 def _numbers(node: Any) -> Iterator[tuple[str, Any, tuple[float, float]]]:

@@ -1,6 +1,7 @@
 """Population-based training: who follows whom, what is inherited, and that it finds what fixed settings cannot."""
 
 import signal
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import jaxppo
 from jaxppo.cli import main
 from jaxppo.loop import begin, stack
 from jaxppo.population import evolve
-from jaxppo.progress import Silent
+from jaxppo.progress import Silent, _score
 
 RATES = [1e-4, 2e-4, 3e-4, 4e-4, 5e-4, 6e-4, 7e-4, 8e-4]
 SCORES = jnp.array([5.0, 1.0, 9.0, jnp.nan, 6.0, 7.0, 8.0, 2.0])  # the worst are 3 and 1, the best 2 and 6
@@ -73,6 +74,25 @@ def test_nobody_follows_one_who_is_no_better(agents):
         after, _, parents = evolve(jaxppo.Population(), jax.random.key(0), configs, states, scores)
         assert list(parents) == list(range(8))
         assert not differing(after, configs).any()
+
+
+def test_one_that_diverges_recovers():
+    """Where returns are negative and the environment's state is lost as well; it never counts as one that did well."""
+    start = jaxppo.Config(env="Pendulum-v1", num_steps=64, total_timesteps=12 * 256, network=jaxppo.MLP(hidden=(8,)))
+    configs = [replace(start, learner=jaxppo.SGD(learning_rate=rate)) for rate in (1e30, 1e-3, 2e-3, 3e-3)]
+    metrics = jaxppo.sweep(configs, 1, population=jaxppo.Population(interval=4)).metrics
+    lost = metrics[metrics["agent"] == 0]
+    assert lost["episode_return"].isna().sum() > 0
+    assert not np.isfinite(lost["grad_norm"].iloc[3])
+    assert np.isfinite(metrics[metrics["update"] == 12]["grad_norm"]).all()
+
+
+def test_progress_leaves_out_what_diverged():
+    """The mean over the others, or nothing."""
+    returns = np.array([[-10.0, np.nan, -30.0], [np.nan, np.nan, np.nan]])
+    episodes = np.array([[1, 0, 3], [2, 2, 2]])
+    assert _score({"episode_return": returns, "episodes": episodes}) == -25
+    assert _score({"episode_return": returns[1:], "episodes": episodes[1:]}) is None
 
 
 def test_numbers_stay_in_their_range():
