@@ -41,7 +41,7 @@ class Results(NamedTuple):
         manifest: command, versions, device, git revision, status ("running", "interrupted" or "finished").
         agents: one row per agent: `agent` its number, `setting` that of its config, `seed`, `label` if its config was
             given one, then every setting by its flat name, missing where its config has none; `status` is "finished",
-            "diverged" or "unfinished".
+            "diverged" where a logged gradient was not finite, or "unfinished".
         metrics: one row per agent and logged update: `agent`, `update` (from 1), `env_steps`, `wall_time` (seconds of
             training, compilation apart; shared by agents that trained together), and the rest of `Metrics` by name.
     """
@@ -67,8 +67,8 @@ def load_results(path: str | Path) -> Results:
         raise ConfigError("dir", path, f"the directory of a sweep; {str(error).splitlines()[0]}") from error
     rows = pd.concat(metrics, ignore_index=True) if metrics else pd.DataFrame({"agent": [], "update": []})
     rows = rows.sort_values(["agent", "update"], ignore_index=True)
-    last = dict(rows.groupby("agent")["grad_norm"].last()) if metrics else {}
-    words = {agent: "finished" if np.isfinite(value) else "diverged" for agent, value in last.items()}
+    finite = dict(np.isfinite(rows["grad_norm"]).groupby(rows["agent"]).all()) if metrics else {}
+    words = {agent: "finished" if value else "diverged" for agent, value in finite.items()}
     status = [words.get(agent, "unfinished") for agent in agents["agent"]]
     return Results(manifest, agents.assign(status=status), rows)
 

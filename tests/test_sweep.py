@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from sweep_tables import make, write
 
 import jaxppo
 from jaxppo.cli import main
@@ -181,6 +182,15 @@ def test_an_agent_that_diverges_is_marked(tmp_path):
     """And the others are not."""
     results = jaxppo.sweep([config(1e-3), config(1e30, total_timesteps=UPDATES * 128)], 1)
     assert list(results.agents["status"]) == ["finished", "diverged"]
+
+
+def test_an_agent_that_diverges_late_is_marked(tmp_path):
+    """After gradients that were finite."""
+    made = make(seeds=2, updates=10)
+    late = (made.metrics["agent"] == 1) & (made.metrics["update"] > 5)
+    made.metrics.loc[late, "grad_norm"] = np.nan
+    write(made, tmp_path / "sweep")
+    assert list(jaxppo.load_results(tmp_path / "sweep").agents["status"]) == ["finished", "diverged"]
 
 
 @pytest.mark.parametrize(
