@@ -50,7 +50,8 @@ class Population:
 
     def settings(self) -> dict[str, Any]:
         """As plain values."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        return {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
 
 
 def evolve(

@@ -66,7 +66,7 @@ def sweep(
 
     Raises:
         ConfigError: bad input, as for `plan`; a logger that is unknown or not installed; an `out` that is not of the
-            very same sweep; not even one agent fits.
+            very same sweep, with the same population and log interval; not even one agent fits.
     """
     check(is_whole(log_interval), "log_interval", log_interval, "a whole number >= 1")
     positive = memory_gib is None or (is_real(memory_gib) and memory_gib > 0)
@@ -83,8 +83,9 @@ def sweep(
     directory: AbstractContextManager[Any] = tempfile.TemporaryDirectory() if out is None else nullcontext(out)
     with directory as name, interruption() as interrupted:
         path = Path(name)
-        manifest = {**results.describe(), "population": population and population.settings()}
-        tables.open_sweep(path, tables.agents_table(planned, labels), manifest, overwrite=overwrite)
+        settings = {"population": population and population.settings(), "log_interval": int(log_interval)}
+        agents = tables.agents_table(planned, labels)
+        tables.open_sweep(path, agents, settings, results.describe(), overwrite=overwrite)
         budget = None if memory_gib is None else int(memory_gib * 2**30)
         work = _Sweep(planned, path, population, names, log_interval, budget, progress or Silent(), interrupted)
         tables.close_sweep(path, work.run())

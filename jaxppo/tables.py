@@ -85,13 +85,16 @@ def agents_table(planned: Plan, labels: Sequence[str] | None = None) -> pd.DataF
     return table
 
 
-def open_sweep(path: Path, agents: pd.DataFrame, manifest: Mapping[str, Any], *, overwrite: bool) -> None:
-    """Make the directory of a sweep, or go on with that of the same one.
+def open_sweep(
+    path: Path, agents: pd.DataFrame, settings: Mapping[str, Any], manifest: Mapping[str, Any], *, overwrite: bool
+) -> None:
+    """Make the directory of a sweep, or go on with that of the same one: of the same agents and settings.
 
     Raises:
         ConfigError: there is something else, or the directory can't be written.
     """
-    fingerprint = hashlib.sha256(agents.to_json(orient="records", double_precision=15).encode()).hexdigest()
+    identity = agents.to_json(orient="records", double_precision=15) + json.dumps(settings)
+    fingerprint = hashlib.sha256(identity.encode()).hexdigest()
     earlier: list[Any] = []
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         try:
@@ -109,7 +112,7 @@ def open_sweep(path: Path, agents: pd.DataFrame, manifest: Mapping[str, Any], *,
     try:
         (path / "metrics").mkdir(parents=True, exist_ok=True)
         _write_table(path / "agents.parquet", agents)
-        content = {**manifest, "agents": fingerprint, "earlier": earlier, "status": "running"}
+        content = {**manifest, **settings, "agents": fingerprint, "earlier": earlier, "status": "running"}
         write_whole(path / "manifest.json", _json(content))
     except OSError as error:
         raise ConfigError("out", path, f"a directory that can be written; {error.strerror}") from error

@@ -180,6 +180,9 @@ def test_a_stopped_population_goes_on_bit_for_bit(tmp_path, monkeypatch):
     whole = jaxppo.sweep(small, 4, population=population)
     stopped = jaxppo.sweep(small, 4, tmp_path / "sweep", population=population, progress=Stop())
     assert stopped.manifest["status"] == "interrupted"
+    for other in (None, replace(population, interval=3)):
+        with pytest.raises(jaxppo.ConfigError, match="one of the very same sweep"):
+            jaxppo.sweep(small, 4, tmp_path / "sweep", population=other)
     resumed = jaxppo.sweep(small, 4, tmp_path / "sweep", population=population)
     assert resumed.metrics.drop(columns="wall_time").equals(whole.metrics.drop(columns="wall_time"))
 

@@ -217,8 +217,10 @@ def test_a_directory_of_something_else_is_left_alone(finished, tmp_path):
     """Whether that is another sweep or no sweep at all."""
     path = finished[0]
     before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
-    with pytest.raises(jaxppo.ConfigError, match="one of the very same sweep"):
-        jaxppo.sweep([config(1e-3)], [5, 1, 9], path)
+    configs = [config(1e-3), config(3e-3)]
+    for others in ((configs[:1], {}), (configs, {"population": jaxppo.Population()}), (configs, {"log_interval": 2})):
+        with pytest.raises(jaxppo.ConfigError, match="one of the very same sweep"):
+            jaxppo.sweep(others[0], [5, 1, 9], path, **others[1])
     assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
     for overwrite in (False, True):
         (tmp_path / "thesis.tex").write_text("years of work")
