@@ -119,6 +119,10 @@ class Evolution:
         """The update after which the next generation begins, or the last."""
         return min(num_updates, (done // self._population.interval + 1) * self._population.interval)
 
+    def due(self, done: int) -> bool:
+        """Whether the next generation begins after this update."""
+        return done > 0 and done % self._population.interval == 0
+
     def columns(self, training: Training, metrics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Metrics [R, updates], with whom each agent went on from, and the numbers that are perturbed."""
         shape = metrics["env_steps"].shape

@@ -191,14 +191,14 @@ class _Sweep:
         evolution = None if self.population is None else Evolution(self.population, agents, kept)
         saved = training.seconds
         while training.done < num_updates and not self.interrupted:
+            if evolution and evolution.due(training.done):  # here, so that checkpoints come before it
+                evolution.step(training, kept)
             until = evolution.next(training.done, num_updates) if evolution else num_updates
             before = training.done, training.seconds
             metrics = training.advance(until)
             kept.append({name: values[: len(agents)] for name, values in metrics.items()})
             if evolution:
                 kept[-1] = evolution.columns(training, kept[-1])
-                if until == training.done < num_updates:
-                    evolution.step(training, kept)
             opened.log(kept[-1])
             rate = (training.done - before[0]) * steps / num_updates / (training.seconds - before[1])
             self.progress.advance(self.steps + steps * training.done // num_updates, rate, kept[-1])

@@ -165,12 +165,13 @@ def test_tables_tell_the_lineage(tmp_path):
             np.testing.assert_allclose(np.abs(np.log2(ratio)), changed, atol=1e-5)
 
 
-def test_a_stopped_population_goes_on_bit_for_bit(tmp_path, monkeypatch):
-    """In the middle of an interval, with the numbers that it had then."""
+@pytest.mark.parametrize("updates", [6, 8])
+def test_a_stopped_population_goes_on_bit_for_bit(tmp_path, monkeypatch, updates):
+    """In the middle of an interval or at its end, with the numbers and the parents that it had then."""
 
     class Stop(Silent):
         def advance(self, steps, rate, metrics):
-            if steps == 4 * 32 * 4 * 6:
+            if steps == 4 * 32 * 4 * updates:
                 signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr("jaxppo.loop.CHUNK_SECONDS", 0.0)
