@@ -124,10 +124,11 @@ class _Sweep:
         checkpoint = read_checkpoint(self.unfinished) if self.unfinished.is_file() else None
         for group in self.plan.groups:
             todo = [agent for agent in group if agent not in finished]
-            if checkpoint is not None and set(checkpoint.agents) <= set(todo):
-                self._train(self._compile(checkpoint.agents, len(checkpoint.agents)), checkpoint.agents, checkpoint)
-                todo = [agent for agent in todo if agent not in checkpoint.agents]
             program = None
+            if checkpoint is not None and set(checkpoint.agents) <= set(todo):
+                program = self._compile(checkpoint.agents, checkpoint.num_agents)
+                self._train(program, checkpoint.agents, checkpoint)
+                todo = [agent for agent in todo if agent not in checkpoint.agents]
             while todo and not self.interrupted:
                 program = program or self._fit(todo)
                 try:
@@ -226,7 +227,8 @@ class _Sweep:
     def _save(self, training: Training, agents: list[int], kept: list[dict[str, np.ndarray]]) -> None:
         """Write a checkpoint of agents under way."""
         tree = jax.tree.map(lambda x: x[: len(agents)], (training.configs, training.states))
-        write_checkpoint(self.unfinished, agents, training.done, training.seconds, _join(kept), tree)
+        done, seconds = training.done, training.seconds
+        write_checkpoint(self.unfinished, agents, training.num_agents, done, seconds, _join(kept), tree)
 
 
 def _join(chunks: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
