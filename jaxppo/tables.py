@@ -108,6 +108,8 @@ def open_sweep(
         else:
             same = "a new directory, or one of the very same sweep to go on with; or add --overwrite"
             check(known["agents"] == fingerprint, "out", path, same)
+            if known["status"] == "finished" and finished_agents(path) == set(agents["agent"]):
+                return  # nothing is left to do
             earlier = [*known["earlier"], {name: known[name] for name in manifest}]
     try:
         (path / "metrics").mkdir(parents=True, exist_ok=True)
