@@ -19,6 +19,7 @@ class Checkpoint(NamedTuple):
 
     Attributes:
         agents: their numbers.
+        num_agents: how many the program trains at once, those that fill it up included.
         done: updates done.
         seconds: time spent training.
         metrics: [R, done] each, by name.
@@ -26,6 +27,7 @@ class Checkpoint(NamedTuple):
     """
 
     agents: list[int]
+    num_agents: int
     done: int
     seconds: float
     metrics: dict[str, np.ndarray]
@@ -33,13 +35,19 @@ class Checkpoint(NamedTuple):
 
 
 def write_checkpoint(
-    path: Path, agents: list[int], done: int, seconds: float, metrics: dict[str, np.ndarray], tree: Any
+    path: Path,
+    agents: list[int],
+    num_agents: int,
+    done: int,
+    seconds: float,
+    metrics: dict[str, np.ndarray],
+    tree: Any,
 ) -> None:
-    """Write a checkpoint of a pytree of arrays, whole or not at all."""
+    """Write a checkpoint of a pytree of arrays, whole or not at all; see `Checkpoint`."""
     leaves = [jax.random.key_data(leaf) if _is_key(leaf) else leaf for leaf in jax.tree.leaves(tree)]
     arrays = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.device_get(leaves))}
-    content = {"agents": agents, "done": done, "seconds": seconds, "metrics": metrics, "leaves": arrays}
-    write_whole(path, serialization.msgpack_serialize(content))
+    content = {"agents": agents, "num_agents": num_agents, "done": done, "seconds": seconds}
+    write_whole(path, serialization.msgpack_serialize({**content, "metrics": metrics, "leaves": arrays}))
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -22,8 +22,8 @@ class Population:
 
     Every `interval` updates the worst agents of a program ("exploit" by truncation selection) take over parameters,
     normalisers, optimiser and all numbers of agents among the best, and ("explore") multiply or divide some of them by
-    `factor`. They keep environments and keys of their own. Agents that don't fit in memory at once form a population
-    for each share that does.
+    `factor`. They keep keys of their own, and their environments unless these hold what is not a finite number. Agents
+    that don't fit in memory at once form a population for each share that does.
     """
 
     perturb: tuple[str, ...] = plain(
@@ -50,7 +50,8 @@ class Population:
 
     def settings(self) -> dict[str, Any]:
         """As plain values."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        return {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
 
 
 def evolve(
@@ -81,7 +82,9 @@ def evolve(
     policy, reward_moments, learner = jax.tree.map(
         lambda x: x[parents], (states.policy, states.reward_moments, states.learner)
     )
-    states = states.replace(policy=policy, reward_moments=reward_moments, learner=learner)
+    homes = jnp.where(_finite(states.loop), jnp.arange(num_agents), parents)
+    loop = jax.tree.map(lambda x: x[homes], states.loop)
+    states = states.replace(policy=policy, reward_moments=reward_moments, learner=learner, loop=loop)
     limits = {name: limits for name, _, limits in _numbers(configs)}
 
     def inherit(path: Any, leaf: jax.Array) -> jax.Array:
@@ -116,6 +119,10 @@ class Evolution:
         """The update after which the next generation begins, or the last."""
         return min(num_updates, (done // self._population.interval + 1) * self._population.interval)
 
+    def due(self, done: int) -> bool:
+        """Whether the next generation begins after this update."""
+        return done > 0 and done % self._population.interval == 0
+
     def columns(self, training: Training, metrics: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Metrics [R, updates], with whom each agent went on from, and the numbers that are perturbed."""
         shape = metrics["env_steps"].shape
@@ -132,13 +139,20 @@ class Evolution:
             for name in ("episode_return", "episodes")
         )
         count = episodes.sum(axis=1)
-        scores = np.where(count > 0, np.nansum(returns * episodes, axis=1) / np.maximum(count, 1), np.nan)
+        total = np.sum(np.where(episodes > 0, returns * episodes, 0), axis=1)  # NaN of an agent that has diverged
+        scores = np.where(count > 0, total / np.maximum(count, 1), np.nan)
         num_agents = len(self._agents)
         own = jax.tree.map(lambda x: x[:num_agents], (training.configs, training.states))
         key = jax.random.fold_in(jax.random.key(self._population.seed), training.done)
         *evolved, parents = jax.jit(evolve)(self._population, key, *own, jnp.asarray(scores, jnp.float32))
         training.configs, training.states = fill(evolved, training.num_agents)
         self._parents = self._agents[np.asarray(parents)]
+
+
+def _finite(tree: Any) -> jax.Array:
+    """Of each agent, whether all floats in leaves [R, …] are finite numbers: bool [R]."""
+    floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return jnp.stack([jnp.isfinite(x).reshape(len(x), -1).all(axis=1) for x in floats]).all(axis=0)
 
 
 def _numbers(node: Any) -> Iterator[tuple[str, Any, tuple[float, float]]]:

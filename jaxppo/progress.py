@@ -103,6 +103,10 @@ def count(number: float) -> str:
 
 
 def _score(metrics: Mapping[str, np.ndarray]) -> float | None:
-    """Mean return of the episodes that ended in the last 20 updates, or in all of the chunk if it is shorter."""
+    """Mean return of the episodes that ended in the last 20 updates, or in all of the chunk if it is shorter.
+
+    Agents that have diverged are left out.
+    """
     returns, episodes = (metrics[name][:, -20:] for name in ("episode_return", "episodes"))
-    return float(np.nansum(returns * episodes) / episodes.sum()) if episodes.any() else None
+    known = np.isfinite(returns) & (episodes > 0)
+    return float(np.average(returns[known], weights=episodes[known])) if known.any() else None

@@ -66,7 +66,7 @@ def sweep(
 
     Raises:
         ConfigError: bad input, as for `plan`; a logger that is unknown or not installed; an `out` that is not of the
-            very same sweep; not even one agent fits.
+            very same sweep, with the same population and log interval; not even one agent fits.
     """
     check(is_whole(log_interval), "log_interval", log_interval, "a whole number >= 1")
     positive = memory_gib is None or (is_real(memory_gib) and memory_gib > 0)
@@ -83,8 +83,9 @@ def sweep(
     directory: AbstractContextManager[Any] = tempfile.TemporaryDirectory() if out is None else nullcontext(out)
     with directory as name, interruption() as interrupted:
         path = Path(name)
-        manifest = {**results.describe(), "population": population and population.settings()}
-        tables.open_sweep(path, tables.agents_table(planned, labels), manifest, overwrite=overwrite)
+        settings = {"population": population and population.settings(), "log_interval": int(log_interval)}
+        agents = tables.agents_table(planned, labels)
+        tables.open_sweep(path, agents, settings, results.describe(), overwrite=overwrite)
         budget = None if memory_gib is None else int(memory_gib * 2**30)
         work = _Sweep(planned, path, population, names, log_interval, budget, progress or Silent(), interrupted)
         tables.close_sweep(path, work.run())
@@ -123,10 +124,11 @@ class _Sweep:
         checkpoint = read_checkpoint(self.unfinished) if self.unfinished.is_file() else None
         for group in self.plan.groups:
             todo = [agent for agent in group if agent not in finished]
-            if checkpoint is not None and set(checkpoint.agents) <= set(todo):
-                self._train(self._compile(checkpoint.agents, len(checkpoint.agents)), checkpoint.agents, checkpoint)
-                todo = [agent for agent in todo if agent not in checkpoint.agents]
             program = None
+            if checkpoint is not None and set(checkpoint.agents) <= set(todo):
+                program = self._compile(checkpoint.agents, checkpoint.num_agents)
+                self._train(program, checkpoint.agents, checkpoint)
+                todo = [agent for agent in todo if agent not in checkpoint.agents]
             while todo and not self.interrupted:
                 program = program or self._fit(todo)
                 try:
@@ -190,14 +192,14 @@ class _Sweep:
         evolution = None if self.population is None else Evolution(self.population, agents, kept)
         saved = training.seconds
         while training.done < num_updates and not self.interrupted:
+            if evolution and evolution.due(training.done):  # here, so that checkpoints come before it
+                evolution.step(training, kept)
             until = evolution.next(training.done, num_updates) if evolution else num_updates
             before = training.done, training.seconds
             metrics = training.advance(until)
             kept.append({name: values[: len(agents)] for name, values in metrics.items()})
             if evolution:
                 kept[-1] = evolution.columns(training, kept[-1])
-                if until == training.done < num_updates:
-                    evolution.step(training, kept)
             opened.log(kept[-1])
             rate = (training.done - before[0]) * steps / num_updates / (training.seconds - before[1])
             self.progress.advance(self.steps + steps * training.done // num_updates, rate, kept[-1])
@@ -225,7 +227,8 @@ class _Sweep:
     def _save(self, training: Training, agents: list[int], kept: list[dict[str, np.ndarray]]) -> None:
         """Write a checkpoint of agents under way."""
         tree = jax.tree.map(lambda x: x[: len(agents)], (training.configs, training.states))
-        write_checkpoint(self.unfinished, agents, training.done, training.seconds, _join(kept), tree)
+        done, seconds = training.done, training.seconds
+        write_checkpoint(self.unfinished, agents, training.num_agents, done, seconds, _join(kept), tree)
 
 
 def _join(chunks: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

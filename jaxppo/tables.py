@@ -41,7 +41,7 @@ class Results(NamedTuple):
         manifest: command, versions, device, git revision, status ("running", "interrupted" or "finished").
         agents: one row per agent: `agent` its number, `setting` that of its config, `seed`, `label` if its config was
             given one, then every setting by its flat name, missing where its config has none; `status` is "finished",
-            "diverged" or "unfinished".
+            "diverged" where a logged gradient was not finite, or "unfinished".
         metrics: one row per agent and logged update: `agent`, `update` (from 1), `env_steps`, `wall_time` (seconds of
             training, compilation apart; shared by agents that trained together), and the rest of `Metrics` by name.
     """
@@ -67,8 +67,8 @@ def load_results(path: str | Path) -> Results:
         raise ConfigError("dir", path, f"the directory of a sweep; {str(error).splitlines()[0]}") from error
     rows = pd.concat(metrics, ignore_index=True) if metrics else pd.DataFrame({"agent": [], "update": []})
     rows = rows.sort_values(["agent", "update"], ignore_index=True)
-    last = dict(rows.groupby("agent")["grad_norm"].last()) if metrics else {}
-    words = {agent: "finished" if np.isfinite(value) else "diverged" for agent, value in last.items()}
+    finite = dict(np.isfinite(rows["grad_norm"]).groupby(rows["agent"]).all()) if metrics else {}
+    words = {agent: "finished" if value else "diverged" for agent, value in finite.items()}
     status = [words.get(agent, "unfinished") for agent in agents["agent"]]
     return Results(manifest, agents.assign(status=status), rows)
 
@@ -85,13 +85,16 @@ def agents_table(planned: Plan, labels: Sequence[str] | None = None) -> pd.DataF
     return table
 
 
-def open_sweep(path: Path, agents: pd.DataFrame, manifest: Mapping[str, Any], *, overwrite: bool) -> None:
-    """Make the directory of a sweep, or go on with that of the same one.
+def open_sweep(
+    path: Path, agents: pd.DataFrame, settings: Mapping[str, Any], manifest: Mapping[str, Any], *, overwrite: bool
+) -> None:
+    """Make the directory of a sweep, or go on with that of the same one: of the same agents and settings.
 
     Raises:
         ConfigError: there is something else, or the directory can't be written.
     """
-    fingerprint = hashlib.sha256(agents.to_json(orient="records", double_precision=15).encode()).hexdigest()
+    identity = agents.to_json(orient="records", double_precision=15) + json.dumps(settings)
+    fingerprint = hashlib.sha256(identity.encode()).hexdigest()
     earlier: list[Any] = []
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         try:
@@ -105,11 +108,13 @@ def open_sweep(path: Path, agents: pd.DataFrame, manifest: Mapping[str, Any], *,
         else:
             same = "a new directory, or one of the very same sweep to go on with; or add --overwrite"
             check(known["agents"] == fingerprint, "out", path, same)
+            if known["status"] == "finished" and finished_agents(path) == set(agents["agent"]):
+                return  # nothing is left to do
             earlier = [*known["earlier"], {name: known[name] for name in manifest}]
     try:
         (path / "metrics").mkdir(parents=True, exist_ok=True)
         _write_table(path / "agents.parquet", agents)
-        content = {**manifest, "agents": fingerprint, "earlier": earlier, "status": "running"}
+        content = {**manifest, **settings, "agents": fingerprint, "earlier": earlier, "status": "running"}
         write_whole(path / "manifest.json", _json(content))
     except OSError as error:
         raise ConfigError("out", path, f"a directory that can be written; {error.strerror}") from error

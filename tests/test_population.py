@@ -1,6 +1,7 @@
 """Population-based training: who follows whom, what is inherited, and that it finds what fixed settings cannot."""
 
 import signal
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import jaxppo
 from jaxppo.cli import main
 from jaxppo.loop import begin, stack
 from jaxppo.population import evolve
-from jaxppo.progress import Silent
+from jaxppo.progress import Silent, _score
 
 RATES = [1e-4, 2e-4, 3e-4, 4e-4, 5e-4, 6e-4, 7e-4, 8e-4]
 SCORES = jnp.array([5.0, 1.0, 9.0, jnp.nan, 6.0, 7.0, 8.0, 2.0])  # the worst are 3 and 1, the best 2 and 6
@@ -73,6 +74,25 @@ def test_nobody_follows_one_who_is_no_better(agents):
         after, _, parents = evolve(jaxppo.Population(), jax.random.key(0), configs, states, scores)
         assert list(parents) == list(range(8))
         assert not differing(after, configs).any()
+
+
+def test_one_that_diverges_recovers():
+    """Where returns are negative and the environment's state is lost as well; it never counts as one that did well."""
+    start = jaxppo.Config(env="Pendulum-v1", num_steps=64, total_timesteps=12 * 256, network=jaxppo.MLP(hidden=(8,)))
+    configs = [replace(start, learner=jaxppo.SGD(learning_rate=rate)) for rate in (1e30, 1e-3, 2e-3, 3e-3)]
+    metrics = jaxppo.sweep(configs, 1, population=jaxppo.Population(interval=4)).metrics
+    lost = metrics[metrics["agent"] == 0]
+    assert lost["episode_return"].isna().sum() > 0
+    assert not np.isfinite(lost["grad_norm"].iloc[3])
+    assert np.isfinite(metrics[metrics["update"] == 12]["grad_norm"]).all()
+
+
+def test_progress_leaves_out_what_diverged():
+    """The mean over the others, or nothing."""
+    returns = np.array([[-10.0, np.nan, -30.0], [np.nan, np.nan, np.nan]])
+    episodes = np.array([[1, 0, 3], [2, 2, 2]])
+    assert _score({"episode_return": returns, "episodes": episodes}) == -25
+    assert _score({"episode_return": returns[1:], "episodes": episodes[1:]}) is None
 
 
 def test_numbers_stay_in_their_range():
@@ -145,12 +165,13 @@ def test_tables_tell_the_lineage(tmp_path):
             np.testing.assert_allclose(np.abs(np.log2(ratio)), changed, atol=1e-5)
 
 
-def test_a_stopped_population_goes_on_bit_for_bit(tmp_path, monkeypatch):
-    """In the middle of an interval, with the numbers that it had then."""
+@pytest.mark.parametrize("updates", [6, 8])
+def test_a_stopped_population_goes_on_bit_for_bit(tmp_path, monkeypatch, updates):
+    """In the middle of an interval or at its end, with the numbers and the parents that it had then."""
 
     class Stop(Silent):
         def advance(self, steps, rate, metrics):
-            if steps == 4 * 32 * 4 * 6:
+            if steps == 4 * 32 * 4 * updates:
                 signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr("jaxppo.loop.CHUNK_SECONDS", 0.0)
@@ -160,6 +181,9 @@ def test_a_stopped_population_goes_on_bit_for_bit(tmp_path, monkeypatch):
     whole = jaxppo.sweep(small, 4, population=population)
     stopped = jaxppo.sweep(small, 4, tmp_path / "sweep", population=population, progress=Stop())
     assert stopped.manifest["status"] == "interrupted"
+    for other in (None, replace(population, interval=3)):
+        with pytest.raises(jaxppo.ConfigError, match="one of the very same sweep"):
+            jaxppo.sweep(small, 4, tmp_path / "sweep", population=other)
     resumed = jaxppo.sweep(small, 4, tmp_path / "sweep", population=population)
     assert resumed.metrics.drop(columns="wall_time").equals(whole.metrics.drop(columns="wall_time"))
 

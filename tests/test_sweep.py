@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from sweep_tables import make, write
 
 import jaxppo
 from jaxppo.cli import main
@@ -89,14 +90,14 @@ def test_tables_are_complete(finished):
 
 
 def test_a_finished_sweep_is_not_trained_again(finished):
-    """Nothing is compiled, and the tables are the same."""
+    """Nothing is compiled, and the tables are the same, as is what the manifest says of where they come from."""
     path, results, _ = finished
-    before = {file: file.read_bytes() for file in path.rglob("*.parquet")}
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
     progress = Recorder()
     again = jaxppo.sweep([config(1e-3), config(3e-3)], [5, 1, 9], path, progress=progress)
     assert (progress.notes, progress.steps) == ([], [])
     assert same(again.metrics, results.metrics)
-    assert {file: file.read_bytes() for file in path.rglob("*.parquet")} == before
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
 
 
 @pytest.mark.parametrize(("chunks", "done"), [(2, 0), (UPDATES + 2, 6)])
@@ -130,6 +131,21 @@ def test_what_does_not_fit_in_memory_is_split(finished):
     assert list(results.agents["status"]) == ["finished"] * 6
     first = [each.groupby("agent").first()["policy_loss"] for each in (results.metrics, finished[1].metrics)]
     np.testing.assert_allclose(first[0], first[1], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("chunks", [2, UPDATES + 2])
+def test_a_split_sweep_goes_on_bit_for_bit(tmp_path, monkeypatch, chunks):
+    """Five agents in a program for four: four, and then one with three copies; stopped among the first or after."""
+    monkeypatch.setattr("jaxppo.loop.CHUNK_SECONDS", 0.0)
+    limit = {"memory_gib": (compile_program(config(), 4, tuple(jax.local_devices())).peak_bytes + 1) / 2**30}
+    whole = jaxppo.sweep(config(), 5, **limit)
+    path = tmp_path / "sweep"
+    stopped = jaxppo.sweep(config(), 5, path, **limit, progress=Recorder(chunks))
+    assert (stopped.agents["status"] == "finished").sum() == (4 if chunks > UPDATES else 0)
+    progress = Recorder()
+    resumed = jaxppo.sweep(config(), 5, path, **limit, progress=progress)
+    assert len(progress.notes) == 1  # a program for all that is left
+    assert same(resumed.metrics, whole.metrics)
 
 
 def test_memory_for_not_even_one_agent_is_refused():
@@ -183,6 +199,15 @@ def test_an_agent_that_diverges_is_marked(tmp_path):
     assert list(results.agents["status"]) == ["finished", "diverged"]
 
 
+def test_an_agent_that_diverges_late_is_marked(tmp_path):
+    """After gradients that were finite."""
+    made = make(seeds=2, updates=10)
+    late = (made.metrics["agent"] == 1) & (made.metrics["update"] > 5)
+    made.metrics.loc[late, "grad_norm"] = np.nan
+    write(made, tmp_path / "sweep")
+    assert list(jaxppo.load_results(tmp_path / "sweep").agents["status"]) == ["finished", "diverged"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -207,8 +232,10 @@ def test_a_directory_of_something_else_is_left_alone(finished, tmp_path):
     """Whether that is another sweep or no sweep at all."""
     path = finished[0]
     before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
-    with pytest.raises(jaxppo.ConfigError, match="one of the very same sweep"):
-        jaxppo.sweep([config(1e-3)], [5, 1, 9], path)
+    configs = [config(1e-3), config(3e-3)]
+    for others in ((configs[:1], {}), (configs, {"population": jaxppo.Population()}), (configs, {"log_interval": 2})):
+        with pytest.raises(jaxppo.ConfigError, match="one of the very same sweep"):
+            jaxppo.sweep(others[0], [5, 1, 9], path, **others[1])
     assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
     for overwrite in (False, True):
         (tmp_path / "thesis.tex").write_text("years of work")
