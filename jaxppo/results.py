@@ -52,6 +52,8 @@ def create(path: Path, *, overwrite: bool) -> None:
         raise ConfigError("out", path, "a new directory, or add --overwrite")
     if path.exists() and not _is_run(path) and (not path.is_dir() or any(path.iterdir())):
         raise ConfigError("out", path, "a run directory of jaxppo's to overwrite, whose manifest.json has a config")
+    if path.is_symlink():
+        raise ConfigError("out", path, "the directory itself, and no link, to overwrite")
     try:
         if path.exists():
             shutil.rmtree(path)

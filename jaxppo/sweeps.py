@@ -69,8 +69,8 @@ def sweep(
             very same sweep, with the same population and log interval; not even one agent fits.
     """
     check(is_whole(log_interval), "log_interval", log_interval, "a whole number >= 1")
-    positive = memory_gib is None or (is_real(memory_gib) and memory_gib > 0)
-    check(positive, "memory_gib", memory_gib, "a number > 0 or None")
+    positive = memory_gib is None or (is_real(memory_gib) and 0 < memory_gib < float("inf"))
+    check(positive, "memory_gib", memory_gib, "a finite number > 0 or None")
     names = chosen(loggers)
     check(not names or out is not None, "out", out, "a directory, where there are loggers")
     planned = plan(configs, seeds)

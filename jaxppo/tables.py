@@ -103,6 +103,7 @@ def open_sweep(
             known = {}
         ours = "a new directory, or that of a sweep of jaxppo's"
         check("agents" in known, "out", path, ours)
+        check(not (overwrite and path.is_symlink()), "out", path, "the directory itself, and no link, to overwrite")
         if overwrite:
             shutil.rmtree(path)
         else:

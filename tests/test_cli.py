@@ -247,6 +247,9 @@ def test_an_existing_run_is_only_replaced_on_request(run, tmp_path, capsys):
     (precious / "manifest.json").write_text('{"agents": "of a sweep"}')
     assert main(["train", *SMALL, "--out", str(precious), "--overwrite"]) == 2
     assert (precious / "thesis.tex").read_text() == "years of work"
+    (tmp_path / "link").symlink_to(run)
+    assert main(["train", *SMALL, "--out", str(tmp_path / "link"), "--overwrite"]) == 2
+    assert (run / "policy.msgpack").read_bytes() == before
     assert main(["train", *SMALL, "--out", str(tmp_path / "new"), "--overwrite"]) == 0
     assert main(["train", *SMALL, "--out", str(tmp_path / "new"), "--overwrite", "--seed", "1"]) == 0
     assert load(tmp_path / "new").manifest["seed"] == 1
