@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from jaxppo.checkpoint import read_checkpoint
 from jaxppo.fields import ConfigError, check
 from jaxppo.files import write_whole
 from jaxppo.loop import logged
@@ -43,7 +44,8 @@ class Results(NamedTuple):
             given one, then every setting by its flat name, missing where its config has none; `status` is "finished",
             "diverged" where a logged gradient was not finite, or "unfinished".
         metrics: one row per agent and logged update: `agent`, `update` (from 1), `env_steps`, `wall_time` (seconds of
-            training, compilation apart; shared by agents that trained together), and the rest of `Metrics` by name.
+            training, compilation apart; shared by agents that trained together), and the rest of `Metrics` by name;
+            of unfinished agents, as far as their checkpoint goes.
     """
 
     manifest: dict[str, Any]
@@ -61,14 +63,17 @@ def load_results(path: str | Path) -> Results:
     try:
         manifest = json.loads((path / "manifest.json").read_text())
         agents = pd.read_parquet(path / "agents.parquet")
+        under_way = _under_way(path, manifest)  # first, since the file goes once the tables have them
         files = sorted((path / "metrics").glob("*.parquet"))
         metrics = [pd.read_parquet(file) for file in files]
     except (OSError, ValueError) as error:
         raise ConfigError("dir", path, f"the directory of a sweep; {str(error).splitlines()[0]}") from error
+    done = {agent for table in metrics for agent in table["agent"]}
+    metrics += [table[~table["agent"].isin(done)] for table in under_way]
     rows = pd.concat(metrics, ignore_index=True) if metrics else pd.DataFrame({"agent": [], "update": []})
     rows = rows.sort_values(["agent", "update"], ignore_index=True)
     finite = dict(np.isfinite(rows["grad_norm"]).groupby(rows["agent"]).all()) if metrics else {}
-    words = {agent: "finished" if value else "diverged" for agent, value in finite.items()}
+    words = {agent: "finished" if value else "diverged" for agent, value in finite.items() if agent in done}
     status = [words.get(agent, "unfinished") for agent in agents["agent"]]
     return Results(manifest, agents.assign(status=status), rows)
 
@@ -136,15 +141,26 @@ def finished_agents(path: Path) -> set[int]:
 def write_metrics(path: Path, agents: Sequence[int], metrics: Mapping[str, np.ndarray], log_interval: int) -> None:
     """Add the metrics [R, updates] of agents that are done: every `log_interval`-th update and the last."""
     count = metrics["env_steps"].shape[1]
-    update = np.arange(1, count + 1)
-    kept = logged(update, count, log_interval)
-    columns = {name: values[:, kept].reshape(-1) for name, values in metrics.items()}
-    table = pd.DataFrame(
-        {"agent": np.repeat(np.asarray(agents, np.int32), kept.sum()), "update": np.tile(update[kept], len(agents))}
-        | columns
-    )
+    table = _rows(agents, metrics, logged(np.arange(1, count + 1), count, log_interval))
     number = sum(1 for _ in (path / "metrics").glob("*.parquet"))
     _write_table(path / "metrics" / f"{number:05}.parquet", table)
+
+
+def _under_way(path: Path, manifest: Mapping[str, Any]) -> list[pd.DataFrame]:
+    """The metrics of the agents in the checkpoint, if there is one."""
+    file = path / "unfinished.msgpack"
+    if not file.is_file() or "log_interval" not in manifest:  # or it is an earlier version's
+        return []
+    checkpoint = read_checkpoint(file)
+    kept = np.arange(1, checkpoint.done + 1) % manifest["log_interval"] == 0
+    return [_rows(checkpoint.agents, checkpoint.metrics, kept)]
+
+
+def _rows(agents: Sequence[int], metrics: Mapping[str, np.ndarray], kept: np.ndarray) -> pd.DataFrame:
+    """A row per agent and update that is kept, bool [updates], of metrics [R, updates]."""
+    update = np.flatnonzero(kept) + 1
+    numbers = {"agent": np.repeat(np.asarray(agents, np.int32), len(update)), "update": np.tile(update, len(agents))}
+    return pd.DataFrame(numbers | {name: values[:, kept].reshape(-1) for name, values in metrics.items()})
 
 
 def _write_table(path: Path, table: pd.DataFrame) -> None:

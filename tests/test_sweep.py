@@ -110,11 +110,15 @@ def test_an_interrupted_sweep_goes_on_bit_for_bit(finished, tmp_path, monkeypatc
     assert stopped.manifest["status"] == "interrupted"
     assert (path / "unfinished.msgpack").exists()
     assert list(stopped.agents["status"]) == ["finished"] * done + ["unfinished"] * (9 - done)
+    under_way = stopped.metrics[stopped.metrics["agent"] >= done]
     progress = Recorder()
     resumed = jaxppo.sweep(configs, [5, 1, 9], path, progress=progress)
     assert resumed.manifest["status"] == "finished"
     assert len(progress.steps) == 2 * UPDATES - chunks
     assert same(resumed.metrics[resumed.metrics["agent"] < 6], finished[1].metrics)
+    assert set(under_way["update"]) == {1, 2}
+    beginning = resumed.metrics[resumed.metrics["agent"].isin(under_way["agent"]) & (resumed.metrics["update"] <= 2)]
+    assert same(under_way.reset_index(drop=True), beginning.reset_index(drop=True))
     assert list(resumed.agents["status"]) == ["finished"] * 9
     assert not (path / "unfinished.msgpack").exists()
 
