@@ -139,7 +139,7 @@ def finished_agents(path: Path) -> set[int]:
 
 
 def write_metrics(path: Path, agents: Sequence[int], metrics: Mapping[str, np.ndarray], log_interval: int) -> None:
-    """Add the metrics [R, updates] of agents that are done: every `log_interval`-th update and the last."""
+    """Add the metrics [R, updates] of agents that are done: of those updates that are to be `logged`."""
     count = metrics["env_steps"].shape[1]
     table = _rows(agents, metrics, logged(np.arange(1, count + 1), count, log_interval))
     number = sum(1 for _ in (path / "metrics").glob("*.parquet"))
