@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import record
+import report
 from cases import CASES
 
 HERE = Path(__file__).resolve().parent
@@ -59,8 +61,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="a tenth of the steps")
     parser.add_argument("--out", type=Path, help="write OUT.jsonl, OUT.md, OUT.png and OUT.svg")
     args = parser.parse_args(arguments)
-    import report
-
     flags = ["--repeats", str(args.repeats or (3 if args.quick else 5))] + ["--quick"] * args.quick
     rows = []
     for case in args.cases:
@@ -124,13 +124,11 @@ def reason(error: Exception) -> str:
 
 def keep(lines: Path, row: dict[str, Any]) -> None:
     """Put the row in place of that of the same case and trainer, in the order of the two."""
-    import report
-
     same = (row["case"], row["trainer"])
-    rows = [each for each in report.read(lines) if (each["case"], each["trainer"]) != same]
+    rows = [each for each in record.read(lines) if (each["case"], each["trainer"]) != same]
     order = (list(CASES), list(TRAINERS))
     rows = sorted([*rows, row], key=lambda each: (order[0].index(each["case"]), order[1].index(each["trainer"])))
-    lines.write_text("".join(json.dumps(each) + "\n" for each in rows))
+    record.write(lines, rows)
 
 
 def revision() -> str:

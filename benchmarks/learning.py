@@ -17,6 +17,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import numpy as np
+import record
 from compare import revision
 from matplotlib import pyplot as plt
 from scipy import stats
@@ -66,7 +67,7 @@ def main() -> None:
         if args.out:
             keep(args.out.with_suffix(".jsonl"), {**row, **settings, **curve(steps, returns)})
     if args.out:
-        rows = read(args.out.with_suffix(".jsonl"))
+        rows = record.read(args.out.with_suffix(".jsonl"))
         args.out.with_suffix(".md").write_text(table(rows))
         draw(args.out.with_suffix(".png"), rows)
 
@@ -122,16 +123,12 @@ def curve(steps: np.ndarray, returns: np.ndarray) -> dict[str, list]:
     return {"thousand_steps": x.round(2).tolist(), "returns": binned.round(3).tolist()}
 
 
-def read(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def keep(path: Path, row: dict) -> None:
     """Put the row in place of the one for the same environment and network, in the order of the presets."""
     same = (row["env"], row.get("network"))
-    rows = [other for other in read(path) if (other["env"], other.get("network")) != same]
+    rows = [other for other in record.read(path) if (other["env"], other.get("network")) != same]
     rows = sorted([*rows, row], key=lambda each: (list(PRESETS).index(each["env"]), each.get("network", "")))
-    path.write_text("".join(json.dumps(each) + "\n" for each in rows))
+    record.write(path, rows)
 
 
 def label(row: dict) -> str:

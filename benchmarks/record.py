@@ -1,4 +1,4 @@
-"""What the script of every trainer does alike: its flags, the timing and the line of JSON that it prints.
+"""What the script of every trainer does alike: its flags, the timing, its line of JSON, and files of such lines.
 
 Nothing but the standard library and the cases: it runs in the virtual environments of the peers as well.
 """
@@ -9,13 +9,24 @@ import math
 import resource
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from cases import CASES
 
 CURVE_POINTS = 30
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The lines of JSON in a file, none if it is not there."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Leave a line of JSON for each row."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def parser(description: str) -> argparse.ArgumentParser:

@@ -6,13 +6,13 @@ Writes OUT.md, OUT.png and OUT.svg beside the lines of OUT.jsonl.
 """
 
 import argparse
-import json
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import record
 
 matplotlib.use("Agg")
 from cases import CASES
@@ -36,14 +36,9 @@ def main() -> None:
 
 def write(lines: Path) -> None:
     """OUT.md, OUT.png and OUT.svg beside OUT.jsonl."""
-    rows = read(lines)
+    rows = record.read(lines)
     lines.with_suffix(".md").write_text(f"{table(rows)}\n{notes(rows)}")
     draw(rows, (lines.with_suffix(".png"), lines.with_suffix(".svg")))
-
-
-def read(lines: Path) -> list[Row]:
-    """The measurements in a file, none if it is not there."""
-    return [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
 
 
 def table(rows: Sequence[Row]) -> str:

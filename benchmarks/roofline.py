@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import record
 from cases import CASES
 from matplotlib import pyplot as plt
 
@@ -37,7 +38,7 @@ def main() -> None:
     if args.case:
         print(json.dumps(measure(args.case, args.repeats)))
         return
-    rows = read(args.out.with_suffix(".jsonl")) if args.out else {}
+    rows = {row["case"]: row for row in record.read(args.out.with_suffix(".jsonl"))} if args.out else {}
     for case in args.cases:
         command = [sys.executable, __file__, "--case", case, "--repeats", str(args.repeats)]
         line = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
@@ -45,7 +46,7 @@ def main() -> None:
         rows[case] = json.loads(line)
     if args.out:
         rows = dict(sorted(rows.items()))
-        args.out.with_suffix(".jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows.values()))
+        record.write(args.out.with_suffix(".jsonl"), rows.values())
         args.out.with_suffix(".md").write_text(table(rows))
         draw(args.out.with_suffix(".png"), rows)
 
@@ -73,12 +74,6 @@ def measure(name: str, repeats: int) -> dict[str, Any]:
         "command": shlex.join(["python", "benchmarks/roofline.py", "--cases", name, "--repeats", str(repeats)]),
         **{key: made[key] for key in ("versions", "device", "git_revision")},
     }
-
-
-def read(path: Path) -> dict[str, dict[str, Any]]:
-    """The lines of an earlier run by case; none if there was none."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    return {row["case"]: row for row in map(json.loads, lines)}
 
 
 def fraction(row: dict[str, Any], limit: str) -> float:

@@ -23,6 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import record
 from cases import CASES
 from matplotlib import pyplot as plt
 
@@ -42,21 +43,20 @@ def main() -> None:
     if args.point:
         print(json.dumps(measure(args.point)))
         return
-    rows = [row for row in read(args.out.with_suffix(".jsonl")) if row["study"] not in args.studies] if args.out else []
+    rows = (
+        [row for row in record.read(args.out.with_suffix(".jsonl")) if row["study"] not in args.studies]
+        if args.out
+        else []
+    )
     for study in args.studies:
         for row in {"agents": over_agents, "length": over_length, "startup": over_startup}[study]():
             print(json.dumps(row), flush=True)
             rows.append(row)
     if args.out:
         rows.sort(key=lambda row: STUDIES.index(row["study"]))
-        args.out.with_suffix(".jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        record.write(args.out.with_suffix(".jsonl"), rows)
         args.out.with_suffix(".md").write_text(table(rows))
         draw(args.out.with_suffix(".png"), rows)
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """The lines of an earlier run; none if there was none."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def over_agents() -> list[dict[str, Any]]:

@@ -34,10 +34,10 @@ def best_settings(results: Results) -> dict[str, dict[str, Any]]:
     return found
 
 
-def write_best(results: Results, path: Path) -> list[Path]:
-    """Write best_ENV.toml for each environment into the directory `path`; the files."""
+def write_best(best: Mapping[str, Mapping[str, Any]], path: Path) -> list[Path]:
+    """Write best_ENV.toml for each environment of `best_settings` into the directory `path`; the files."""
     files = []
-    for env, settings in best_settings(results).items():
+    for env, settings in best.items():
         files.append(path / f"best_{env.replace('/', '_')}.toml")
         files[-1].write_text(to_toml(settings), encoding="utf-8")
     return files

@@ -68,6 +68,7 @@ class Training:
         states: where they stand, leaves [R, …].
         done: updates done.
         seconds: time spent in the compiled program.
+        rate: updates per second, of late.
         num_agents: R.
     """
 
@@ -76,6 +77,7 @@ class Training:
         self.states = states
         self.done = done
         self.seconds = seconds
+        self.rate = 0.0
         self.num_agents = program.num_agents
         self._program = program
         self._chunk = 1
@@ -91,7 +93,8 @@ class Training:
         share = self.seconds + took * np.arange(1, chunk + 1) / chunk  # spread evenly over the updates of a chunk
         metrics["wall_time"] = np.broadcast_to(share, (self.num_agents, chunk))
         self.done, self.seconds = self.done + chunk, self.seconds + took
-        self._chunk = max(1, round(chunk * CHUNK_SECONDS / took))
+        self.rate = chunk / took
+        self._chunk = max(1, round(self.rate * CHUNK_SECONDS))
         return metrics
 
     def finite(self) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 import base64
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from jaxppo.tables import Results
 
 __all__ = ["write_report"]
 
+Best = Mapping[str, Mapping[str, Any]]
 SHOWN = 20  # rows of a table; the rest can be unfolded
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1100px; margin: 2em auto; padding: 0 1em; }
@@ -54,22 +56,22 @@ def write_report(results: Results, out: Path) -> None:
     Raises:
         ConfigError: no agent has a score yet, or the files can't be written.
     """
-    summary = summarise(results)
+    summary, best = summarise(results), best_settings(results)
     try:
         figures = out.parent / "figures"
         figures.mkdir(parents=True, exist_ok=True)
         summary.to_csv(out.parent / "summary.csv", index=False)
-        write_best(results, out.parent)
+        write_best(best, out.parent)
         drawn = []
         for name, (figure, caption) in draw_all(results).items():
             save(figure, figures / name)
             drawn.append(_figure((figures / f"{name}.svg").read_bytes(), caption))
-        out.write_text(_page(results, summary, drawn), encoding="utf-8")
+        out.write_text(_page(results, summary, best, drawn), encoding="utf-8")
     except OSError as error:
         raise ConfigError("out", out, f"a file that can be written; {error.strerror}") from error
 
 
-def _page(results: Results, summary: pd.DataFrame, figures: Sequence[str]) -> str:
+def _page(results: Results, summary: pd.DataFrame, best: Best, figures: Sequence[str]) -> str:
     title = f"Sweep of {', '.join(map(str, dict.fromkeys(results.agents['env'])))}"
     parts = [
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{html.escape(title)}</title>',
@@ -83,7 +85,7 @@ def _page(results: Results, summary: pd.DataFrame, figures: Sequence[str]) -> st
         "<h2>Figures</h2>",
         *figures,
         "<h2>Best settings</h2>",
-        *_best(results),
+        *_best(results, best),
         "</body>\n</html>\n",
     ]
     return "\n".join(parts)
@@ -163,9 +165,8 @@ def _aggregates(results: Results) -> Iterable[str]:
     yield _folded(("setting", *AGGREGATES, "P(first better)"), cells, text=1)
 
 
-def _best(results: Results) -> Iterable[str]:
+def _best(results: Results, best: Best) -> Iterable[str]:
     """A TOML document for each environment."""
-    best = best_settings(results)
     yield _note(
         "By mean score, of settings without diverged agents if there are any; <code>jaxppo train --config FILE</code> "
         "takes these, which are in best_ENV.toml too."

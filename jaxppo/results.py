@@ -23,14 +23,26 @@ import jax
 from flax import serialization
 
 from jaxppo.config import Config
-from jaxppo.fields import ConfigError
+from jaxppo.fields import ConfigError, check
 from jaxppo.files import write_whole
 from jaxppo.settings import from_settings
 from jaxppo.training import init
 from jaxppo.types import Policy
 
-__all__ = ["Run", "append_metrics", "create", "describe", "load", "read_metrics", "write_manifest", "write_policy"]
+__all__ = [
+    "Run",
+    "append_metrics",
+    "continued",
+    "create",
+    "describe",
+    "load",
+    "read_manifest",
+    "read_metrics",
+    "write_manifest",
+    "write_policy",
+]
 
+NO_LINK = "the directory itself, and no link, to overwrite"
 PACKAGES = ("jaxppo", "jax", "jaxlib", "flax", "optax", "gymnax", "numpy")
 
 
@@ -50,10 +62,10 @@ def create(path: Path, *, overwrite: bool) -> None:
     """
     if path.exists() and not overwrite:
         raise ConfigError("out", path, "a new directory, or add --overwrite")
-    if path.exists() and not _is_run(path) and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and "config" not in _known(path) and (not path.is_dir() or any(path.iterdir())):
         raise ConfigError("out", path, "a run directory of jaxppo's to overwrite, whose manifest.json has a config")
     if path.is_symlink():
-        raise ConfigError("out", path, "the directory itself, and no link, to overwrite")
+        raise ConfigError("out", path, NO_LINK)
     try:
         if path.exists():
             shutil.rmtree(path)
@@ -76,6 +88,38 @@ def describe() -> dict[str, Any]:
         },
         "git_revision": _git_revision(),
     }
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest in a directory."""
+    manifest: dict[str, Any] = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    return manifest
+
+
+def continued(path: Path, name: str, identity: Any, ours: str, same: str, *, overwrite: bool) -> dict[str, Any] | None:
+    """The manifest of what is in a directory, to go on with; None for nothing, or if it was there to be replaced.
+
+    Args:
+        path: the directory.
+        name: under which such a manifest says what it is of.
+        identity: what it must say there.
+        ours: what is allowed where there is something else than such a directory.
+        same: what is allowed where there is another of the kind.
+        overwrite: delete what is there.
+
+    Raises:
+        ConfigError: one of these, or a link to overwrite.
+    """
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return None
+    known = _known(path)
+    check(name in known, "out", path, ours)
+    if not overwrite:
+        check(known[name] == identity, "out", path, same)
+        return known
+    check(not path.is_symlink(), "out", path, NO_LINK)
+    shutil.rmtree(path)
+    return None
 
 
 def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
@@ -117,7 +161,7 @@ def load(path: Path) -> Run:
         ConfigError: not a run directory, one that has no policy yet, or one that can't be read.
     """
     try:
-        manifest = json.loads((path / "manifest.json").read_text())
+        manifest = read_manifest(path)
         config = from_settings(manifest["config"])
         like = jax.eval_shape(lambda: init(config, jax.random.key(0)).policy)
         policy = serialization.from_bytes(like, (path / "policy.msgpack").read_bytes())
@@ -132,11 +176,12 @@ def _program() -> str:
     return "jaxppo" if name == "__main__.py" else name
 
 
-def _is_run(path: Path) -> bool:
+def _known(path: Path) -> dict[str, Any]:
+    """The manifest in a directory, empty if there is none that can be read."""
     try:
-        return "config" in json.loads((path / "manifest.json").read_text())
+        return read_manifest(path)
     except (OSError, ValueError):
-        return False
+        return {}
 
 
 def _reason(error: Exception) -> str:

@@ -73,8 +73,7 @@ def train_run(
             kept = logged(updates, config.num_updates, log_interval)
             results.append_metrics(path, rows({name: values[:, kept] for name, values in metrics.items()}, 0))
             opened.log(metrics)
-            done = training.done * config.batch_size
-            progress.advance(done, done / training.seconds, metrics)
+            progress.advance(training.done * config.batch_size, training.rate * config.batch_size, metrics)
             if interrupted:
                 status = "interrupted"
             if not (np.isfinite(metrics["grad_norm"]).all() and training.finite().all()):

@@ -195,14 +195,13 @@ class _Sweep:
             if evolution and evolution.due(training.done):  # here, so that checkpoints come before it
                 evolution.step(training, kept)
             until = evolution.next(training.done, num_updates) if evolution else num_updates
-            before = training.done, training.seconds
             metrics = training.advance(until)
             kept.append({name: values[: len(agents)] for name, values in metrics.items()})
             if evolution:
                 kept[-1] = evolution.columns(training, kept[-1])
             opened.log(kept[-1])
-            rate = (training.done - before[0]) * steps / num_updates / (training.seconds - before[1])
-            self.progress.advance(self.steps + steps * training.done // num_updates, rate, kept[-1])
+            done = self.steps + steps * training.done // num_updates
+            self.progress.advance(done, training.rate * steps / num_updates, kept[-1])
             if training.seconds - saved > CHECKPOINT_SECONDS:
                 self._save(training, agents, kept)
                 saved = training.seconds

@@ -8,7 +8,6 @@ unfinished.msgpack       where the agents under way stood, until they are done
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -18,10 +17,11 @@ import numpy as np
 import pandas as pd
 
 from jaxppo.checkpoint import read_checkpoint
-from jaxppo.fields import ConfigError, check
+from jaxppo.fields import ConfigError
 from jaxppo.files import write_whole
 from jaxppo.loop import logged
 from jaxppo.plan import Plan
+from jaxppo.results import continued, read_manifest, write_manifest
 from jaxppo.settings import to_cells
 
 __all__ = [
@@ -61,9 +61,9 @@ def load_results(path: str | Path) -> Results:
     """
     path = Path(path)
     try:
-        manifest = json.loads((path / "manifest.json").read_text())
+        manifest = read_manifest(path)
         agents = pd.read_parquet(path / "agents.parquet")
-        under_way = _under_way(path, manifest)  # first, since the file goes once the tables have them
+        under_way = _under_way(path, manifest, agents)  # first, since the file goes once the tables have them
         files = sorted((path / "metrics").glob("*.parquet"))
         metrics = [pd.read_parquet(file) for file in files]
     except (OSError, ValueError) as error:
@@ -100,36 +100,24 @@ def open_sweep(
     """
     identity = agents.to_json(orient="records", double_precision=15) + json.dumps(settings)
     fingerprint = hashlib.sha256(identity.encode()).hexdigest()
-    earlier: list[Any] = []
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        try:
-            known = json.loads((path / "manifest.json").read_text())
-        except (OSError, ValueError):
-            known = {}
-        ours = "a new directory, or that of a sweep of jaxppo's"
-        check("agents" in known, "out", path, ours)
-        check(not (overwrite and path.is_symlink()), "out", path, "the directory itself, and no link, to overwrite")
-        if overwrite:
-            shutil.rmtree(path)
-        else:
-            same = "a new directory, or one of the very same sweep to go on with; or add --overwrite"
-            check(known["agents"] == fingerprint, "out", path, same)
-            if known["status"] == "finished" and finished_agents(path) == set(agents["agent"]):
-                return  # nothing is left to do
-            earlier = [*known["earlier"], {name: known[name] for name in manifest}]
+    ours = "a new directory, or that of a sweep of jaxppo's"
+    same = "a new directory, or one of the very same sweep to go on with; or add --overwrite"
+    known = continued(path, "agents", fingerprint, ours, same, overwrite=overwrite)
+    if known and known["status"] == "finished" and finished_agents(path) == set(agents["agent"]):
+        return  # nothing is left to do
+    earlier = [*known["earlier"], {name: known[name] for name in manifest}] if known else []
     try:
         (path / "metrics").mkdir(parents=True, exist_ok=True)
         _write_table(path / "agents.parquet", agents)
         content = {**manifest, **settings, "agents": fingerprint, "earlier": earlier, "status": "running"}
-        write_whole(path / "manifest.json", _json(content))
+        write_manifest(path, content)
     except OSError as error:
         raise ConfigError("out", path, f"a directory that can be written; {error.strerror}") from error
 
 
 def close_sweep(path: Path, status: str) -> None:
     """Note how the sweep ended."""
-    manifest = json.loads((path / "manifest.json").read_text())
-    write_whole(path / "manifest.json", _json({**manifest, "status": status}))
+    write_manifest(path, {**read_manifest(path), "status": status})
 
 
 def finished_agents(path: Path) -> set[int]:
@@ -146,13 +134,15 @@ def write_metrics(path: Path, agents: Sequence[int], metrics: Mapping[str, np.nd
     _write_table(path / "metrics" / f"{number:05}.parquet", table)
 
 
-def _under_way(path: Path, manifest: Mapping[str, Any]) -> list[pd.DataFrame]:
+def _under_way(path: Path, manifest: Mapping[str, Any], agents: pd.DataFrame) -> list[pd.DataFrame]:
     """The metrics of the agents in the checkpoint, if there is one."""
     file = path / "unfinished.msgpack"
     if not file.is_file() or "log_interval" not in manifest:  # or it is an earlier version's
         return []
     checkpoint = read_checkpoint(file)
-    kept = np.arange(1, checkpoint.done + 1) % manifest["log_interval"] == 0
+    one = agents[agents["agent"] == checkpoint.agents[0]].iloc[0]
+    num_updates = one["total_timesteps"] // (one["num_envs"] * one["num_steps"])
+    kept = logged(np.arange(1, checkpoint.done + 1), num_updates, manifest["log_interval"])
     return [_rows(checkpoint.agents, checkpoint.metrics, kept)]
 
 
@@ -168,7 +158,3 @@ def _write_table(path: Path, table: pd.DataFrame) -> None:
     buffer = BytesIO()
     table.to_parquet(buffer, index=False)
     write_whole(path, buffer.getvalue())
-
-
-def _json(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2) + "\n").encode()

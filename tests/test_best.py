@@ -26,7 +26,7 @@ KINDS = [
 def test_the_file_says_what_the_sweep_ran(env, settings, tmp_path):
     """Every setting of the config comes back through the table, the file and its reader; no limit is inf."""
     results = make([env], {name: [value] for name, value in settings.items()})
-    (file,) = write_best(results, tmp_path)
+    (file,) = write_best(best_settings(results), tmp_path)
     assert file.name == f"best_{env}.toml"
     read = to_settings(from_settings(read_toml(file, {})))
     given = to_settings(from_settings({"env": env, "num_envs": 8, "num_steps": 128, **settings}))
@@ -84,7 +84,7 @@ def test_what_was_made_in_python_has_no_file(tmp_path):
     results = make(["CartPole-v1"])
     for column in ("network", "env"):
         agents = results.agents.assign(**{column: "MyOwn"})
-        assert write_best(results._replace(agents=agents), tmp_path) == []
+        assert write_best(best_settings(results._replace(agents=agents)), tmp_path) == []
 
 
 def test_toml_text():
@@ -98,7 +98,9 @@ def test_toml_text():
 def test_train_takes_the_file(tmp_path):
     """The preset of the environment changes nothing of it."""
     settings = {"env_params": {"max_steps_in_episode": 50}, "total_timesteps": 1024, "learning_rate": 0.25}
-    (file,) = write_best(make(["Pendulum-v1"], {name: [value] for name, value in settings.items()}), tmp_path)
+    (file,) = write_best(
+        best_settings(make(["Pendulum-v1"], {name: [value] for name, value in settings.items()})), tmp_path
+    )
     assert main(["train", "--config", str(file), "--out", str(tmp_path / "run"), "--quiet"]) == 0
     config = load(tmp_path / "run").config
     assert to_settings(config) == to_settings(from_settings(read_toml(file, {})))

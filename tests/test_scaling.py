@@ -13,8 +13,9 @@ from jaxppo.cli import main
 from jaxppo.figures import save
 from jaxppo.progress import Silent
 from jaxppo.reproduce import prepare, scaling
-from jaxppo.reproduce.points import Point, add_point, open_points, read_manifest, read_points
+from jaxppo.reproduce.points import Point, add_point, open_points, read_points
 from jaxppo.reproduce.scaling_report import draw, markdown, speed_up
+from jaxppo.results import read_manifest
 
 MEASURED = {"settings": {"env": "CartPole-v1", "total_timesteps": 500_000}, "device": "CPU with 2 cores"}
 POINTS = [

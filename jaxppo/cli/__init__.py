@@ -26,8 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if argv and argv[0] in COMMANDS:
         from jaxppo.cache import keep_programs
 
-        if argv[0] != "profile":  # which tells how long compilation takes
-            keep_programs()
+        keep_programs()
         from jaxppo.fields import ConfigError
 
         command = importlib.import_module(f"jaxppo.cli.{argv[0]}")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import jax
 from rich.console import Console
 
+from jaxppo.cache import without_kept_programs
 from jaxppo.cli.config import settings_class
 from jaxppo.cli.flags import check_seed, parse
 from jaxppo.profile_table import print_profile
@@ -33,6 +34,7 @@ def main(argv: list[str]) -> int:
 
     args = parse(Profile, [*flags, *argv], "jaxppo profile")
     check_seed(args.seed)
-    profile = profile_update(args.settings, jax.random.key(args.seed), agents=args.agents, repeats=args.repeats)
+    with without_kept_programs():  # for it tells how long compilation takes
+        profile = profile_update(args.settings, jax.random.key(args.seed), agents=args.agents, repeats=args.repeats)
     print_profile(profile, Console(highlight=False, soft_wrap=True))
     return 0

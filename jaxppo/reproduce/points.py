@@ -4,19 +4,17 @@ manifest.json   what was measured, with what, on which device, and how it ended;
 scaling.csv     a row for each point
 """
 
-import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from jaxppo.fields import ConfigError, check
+from jaxppo.fields import ConfigError
 from jaxppo.files import write_whole
-from jaxppo.results import describe, write_manifest
+from jaxppo.results import continued, describe, read_manifest, write_manifest
 
-__all__ = ["Point", "add_point", "close_points", "open_points", "read_manifest", "read_points"]
+__all__ = ["Point", "add_point", "close_points", "open_points", "read_points"]
 
 
 class Point(NamedTuple):
@@ -56,17 +54,11 @@ def open_points(path: Path, measured: Mapping[str, Any], *, overwrite: bool) -> 
     Raises:
         ConfigError: there is something else, or the directory can't be written.
     """
-    earlier: list[Any] = []
     made = describe()
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        known = _known(path)
-        check("measured" in known, "out", path, "a new directory, or that of the same experiment")
-        if overwrite:
-            shutil.rmtree(path)
-        else:
-            same = "a new directory, or one of the very same settings and device to go on with; or add --overwrite"
-            check(known["measured"] == measured, "out", path, same)
-            earlier = [*known["earlier"], {name: known[name] for name in made}]
+    ours = "a new directory, or that of the same experiment"
+    same = "a new directory, or one of the very same settings and device to go on with; or add --overwrite"
+    known = continued(path, "measured", measured, ours, same, overwrite=overwrite)
+    earlier = [*known["earlier"], {name: known[name] for name in made}] if known else []
     try:
         path.mkdir(parents=True, exist_ok=True)
         write_manifest(path, {**made, "measured": measured, "earlier": earlier, "status": "running"})
@@ -77,12 +69,6 @@ def open_points(path: Path, measured: Mapping[str, Any], *, overwrite: bool) -> 
 def close_points(path: Path, status: str) -> None:
     """Note how it ended."""
     write_manifest(path, {**read_manifest(path), "status": status})
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest."""
-    manifest: dict[str, Any] = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-    return manifest
 
 
 def read_points(path: Path) -> list[Point]:
@@ -96,10 +82,3 @@ def add_point(path: Path, point: Point) -> None:
     """Keep one more point."""
     points = sorted([*read_points(path), point])
     write_whole(path / "scaling.csv", pd.DataFrame(points).to_csv(index=False).encode())
-
-
-def _known(path: Path) -> dict[str, Any]:
-    try:
-        return read_manifest(path)
-    except (OSError, ValueError):
-        return {}

@@ -17,9 +17,10 @@ from jaxppo.files import write_whole
 from jaxppo.loop import Program, Training, agent_keys, begin, compile_program, fill, interruption, stack
 from jaxppo.presets import preset
 from jaxppo.progress import Progress, count
-from jaxppo.reproduce.points import Point, add_point, close_points, open_points, read_manifest, read_points
+from jaxppo.reproduce.points import Point, add_point, close_points, open_points, read_points
 from jaxppo.reproduce.scaling_report import draw, markdown
 from jaxppo.reproduce.scores import last_mean
+from jaxppo.results import read_manifest
 from jaxppo.settings import to_settings
 from jaxppo.sweeps import free_bytes
 
@@ -130,11 +131,9 @@ def _train(
     while training.done < config.num_updates:
         if interrupted:
             return None
-        before = training.done, training.seconds
         metrics = training.advance(config.num_updates)
         chunks.append((metrics["episode_return"], metrics["episodes"]))
-        rate = (training.done - before[0]) * steps / (training.seconds - before[1])
-        progress.advance(done + training.done * steps, rate, metrics)
+        progress.advance(done + training.done * steps, training.rate * steps, metrics)
     returns, episodes = (np.concatenate(parts, axis=1) for parts in zip(*chunks, strict=True))
     return [last_mean(*agent) for agent in zip(returns, episodes, strict=True)]
 
