@@ -18,7 +18,7 @@ matplotlib.use("Agg")
 from cases import CASES
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from jaxppo.plot import COLOURS
 
@@ -100,10 +100,10 @@ def draw(rows: Sequence[Row], paths: Iterable[Path]) -> None:
     top, below = figure.subfigures(2, 1, height_ratios=(2.9, 2.6 * lines))
     bars = top.subplots()
     draw_bars(bars, rows, cases)
-    axes = below.subplots(lines, columns, squeeze=False).flat
+    axes = below.subplots(lines, columns, squeeze=False).ravel()
     for axis, case in zip(axes, cases, strict=False):
         draw_curves(axis, [row for row in rows if row["case"] == case])
-    for axis in list(axes)[len(cases) :]:
+    for axis in axes[len(cases) :]:
         axis.axis("off")
     below.supxlabel("seconds of training, compilation apart", fontsize=9)
     below.supylabel("episode return while training (lines) and at its end (points)", fontsize=9)
@@ -165,7 +165,9 @@ def draw_curves(axis: Axes, rows: Sequence[Row]) -> None:
         axis.plot(end, row["sampled_return"], "o", color=color, markersize=4, clip_on=False)
     axis.set_xscale("log")
     axis.set_title(f"{rows[0]['case']}: {rows[0]['env']}, {_size(rows[0]['case'])}", fontsize=9)
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter(EngFormatter(unit="s", sep=""))
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.tick_params(labelsize=8)
     _plain(axis)
 

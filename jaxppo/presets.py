@@ -181,9 +181,18 @@ PRESETS: dict[str, dict[str, Any]] = {
         "memory": "gru",
         "truncation_is_terminal": True,
     },
-    # Seven settings tried on other seeds, two of them with memory; with a smaller entropy bonus most seeds never leave
-    # the arm that pays 0.
-    "GaussianBandit-misc": {"total_timesteps": 200_000, "num_envs": 16, "learning_rate": 1e-3, "ent_coef": 0.1},
+    # The uncertain arm costs 1 on average at first, which one who stays where it pays gets back: rewards are scaled,
+    # and γ = 1 over all of the 100 pulls. Eighteen settings tried on other seeds; the two with memory found nothing.
+    "GaussianBandit-misc": {
+        "total_timesteps": 1_000_000,
+        "num_envs": 64,
+        "num_steps": 100,
+        "num_minibatches": 8,
+        "gamma": 1.0,
+        "learning_rate": 2.5e-3,
+        "normalize_reward": True,
+        "truncation_is_terminal": True,
+    },
 }
 
 # Spelt out, because the preset of an environment may have epochs.

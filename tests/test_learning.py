@@ -35,8 +35,8 @@ def test_cartpole():
 @pytest.mark.parametrize(
     ("env", "steps", "level"),
     [
-        ("Acrobot-v1", 500_000, -100),
-        ("Pendulum-v1", 1_000_000, -300),
+        ("Acrobot-v1", 200_000, -100),
+        ("Pendulum-v1", 300_000, -300),
         ("MountainCar-v0", 500_000, -115),
         ("MountainCarContinuous-v0", 300_000, 88),
         ("Catch-bsuite", 100_000, 0.95),
@@ -47,10 +47,9 @@ def test_cartpole():
     ],
 )
 def test_preset_reaches_its_level(env, steps, level):
-    """Each preset, in the given number of steps."""
-    config = jaxppo.preset(env)
-    assert config.total_timesteps == steps
-    assert final_return(config) >= level
+    """Each preset, in as many steps as it has, or fewer."""
+    assert steps <= jaxppo.preset(env).total_timesteps
+    assert final_return(jaxppo.preset(env, total_timesteps=steps)) >= level
 
 
 @pytest.mark.parametrize("method", ["adaptive-kl", "fixed-kl", "unclipped", "trpo"])
@@ -71,16 +70,13 @@ def test_on_policy_methods_learn_cartpole(method):
 
 @pytest.mark.parametrize("method", ["adaptive-kl", "fixed-kl", "trpo"])
 def test_penalties_and_trust_region_learn_pendulum(method):
-    """In 1,000,000 steps; without any restraint the policy is lost there."""
-    config = jaxppo.preset("Pendulum-v1", method)
-    assert config.total_timesteps == 1_000_000
-    assert final_return(config) >= -300
+    """In 300,000 steps; without any restraint the policy is lost there."""
+    assert final_return(jaxppo.preset("Pendulum-v1", method, total_timesteps=300_000)) >= -300
 
 
 def test_breakout():
-    """64 environments of 128 steps, and a multi-layer perceptron over the pixels, in 1,000,000 steps."""
-    config = jaxppo.preset("Breakout-MinAtar", network="mlp", shared=False)
-    assert (config.num_envs, config.num_steps, config.total_timesteps) == (64, 128, 1_000_000)
+    """With a multi-layer perceptron over the pixels, in a third of the million steps that others need for it."""
+    config = jaxppo.preset("Breakout-MinAtar", network="mlp", shared=False, total_timesteps=330_000)
     assert final_return(config) >= 8
 
 
@@ -92,7 +88,7 @@ def test_memory_learns_the_bandit():
 
 
 def test_convolutions_learn_breakout():
-    """A random policy gets 0.4; a fifth of the preset's steps are enough to see it learn."""
-    config = jaxppo.preset("Breakout-MinAtar", total_timesteps=200_000)
+    """A random policy gets 0.4; a tenth of the preset's steps are enough to see it learn."""
+    config = jaxppo.preset("Breakout-MinAtar", total_timesteps=100_000)
     assert isinstance(config.network, jaxppo.CNN)
     assert final_return(config, num_seeds=2) >= 2

@@ -61,9 +61,14 @@ def test_minibatches_are_whole_sequences():
 
 
 @pytest.mark.parametrize(
-    "learner", [jaxppo.SGD(), jaxppo.SGD(jaxppo.AdaptiveKL()), jaxppo.TrustRegion(vf_minibatches=4)]
+    ("learner", "memory"),
+    [
+        (jaxppo.SGD(), "gru"),
+        (jaxppo.SGD(jaxppo.AdaptiveKL()), "lstm"),
+        (jaxppo.TrustRegion(vf_minibatches=4), "gru"),
+        (jaxppo.TrustRegion(vf_minibatches=4), "lstm"),
+    ],
 )
-@pytest.mark.parametrize("memory", ["gru", "lstm"])
 def test_every_learner_trains_with_memory(learner, memory):
     """The first ratios are 1, later ones are not, and nothing is NaN, under vmap too."""
     network = jaxppo.MLP(hidden=(8,), memory=memory, memory_size=8)
