@@ -1,5 +1,6 @@
 """Sweeps: the same agents as single runs make, whatever they are trained beside, and tables that survive a stop."""
 
+import importlib
 import json
 import re
 import signal
@@ -274,6 +275,24 @@ def test_the_command_line_and_a_file_say_the_same(tmp_path, monkeypatch, capsys)
     )
     manifest = json.loads((tmp_path / "flags" / "manifest.json").read_text())
     assert manifest["status"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("flags", "file", "meant"),
+    [(["--seeds", "7"], "", 7), (["--seeds", "3", "7"], "", [3, 7]), ([], "seeds = 7", 7), ([], "seeds = [7]", [7])],
+)
+def test_one_number_of_seeds_is_how_many_and_a_list_is_which(flags, file, meant, tmp_path, monkeypatch):
+    """A list of one can be told from a number in a file only."""
+    (tmp_path / "sweep.toml").write_text(file)
+    given = []
+
+    def refuse(configs, seeds, *args, **options):
+        given.append(seeds)
+        raise jaxppo.ConfigError("out", "nowhere", "somewhere")
+
+    monkeypatch.setattr(importlib.import_module("jaxppo.cli.sweep"), "sweep", refuse)
+    assert main(["sweep", "--config", str(tmp_path / "sweep.toml"), *flags]) == 2
+    assert given == [meant]
 
 
 @pytest.mark.parametrize(

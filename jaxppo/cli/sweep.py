@@ -46,6 +46,8 @@ IN_FILES = DEFAULTS.keys() - {"out", "overwrite", "quiet"}
 def main(argv: list[str]) -> int:
     """Train many agents: grids or samples of settings, times seeds."""
     typed = vars(_parser().parse_args(argv))
+    if len(typed.get("seeds", ())) == 1:  # how many; a list of one in a file is which
+        (typed["seeds"],) = typed["seeds"]
     file = read_sweep(typed["config"], IN_FILES) if "config" in typed else {}
     given = {name: parse_values(name, value) if name in every_field() else value for name, value in typed.items()}
     search = {**file, **given}  # flags win over the file
@@ -55,8 +57,7 @@ def main(argv: list[str]) -> int:
         check(ok, name, words, "a list of names, such as those of the flag")
     own = {**DEFAULTS, **{name: search.pop(name) for name in list(search) if name not in every_field()}}
     configs = configs_of(search, own["preset"], num_samples=own["samples"], seed=own["search_seed"])
-    seeds = own["seeds"][0] if isinstance(own["seeds"], list) and len(own["seeds"]) == 1 else own["seeds"]
-    planned = plan(configs, seeds)
+    planned = plan(configs, own["seeds"])
     population = None
     if own["pbt"] is not None:
         perturb = tuple(name.replace("-", "_") for name in own["pbt"]) or ("learning_rate",)
@@ -76,7 +77,7 @@ def main(argv: list[str]) -> int:
     with closing(progress):
         results = sweep(
             configs,
-            seeds,
+            own["seeds"],
             path,
             population=population,
             loggers=own["logger"],
