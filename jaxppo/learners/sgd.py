@@ -29,7 +29,8 @@ from jaxppo.types import Batch, Metrics
 __all__ = ["SGD", "SGDState"]
 
 OBJECTIVE_METRICS = ("clip_fraction", "kl_coef")
-TAKEN = {*Metrics._fields, "squared_ratio", "_seen"}
+# By other metrics, and by the columns of tables.
+TAKEN = {*Metrics._fields, "squared_ratio", "_seen", "agent", "update", "wall_time", "parent"}
 
 
 class SGDState(NamedTuple):
