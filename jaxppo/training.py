@@ -15,10 +15,11 @@ from jaxppo.compilation import program
 from jaxppo.config import Config, canonical
 from jaxppo.envs.base import split_mask
 from jaxppo.envs.batch import EnvBatch, batch
+from jaxppo.fields import ConfigError
 from jaxppo.networks import Network
 from jaxppo.normalize import RunningMoments, normalize_obs, scale
 from jaxppo.rollout import EpisodeStats, Trajectory, collect, start
-from jaxppo.types import Batch, EnvLoop, Metrics, Policy, Result, TrainState
+from jaxppo.types import COLUMNS, Batch, EnvLoop, Metrics, Policy, Result, TrainState
 
 __all__ = ["build", "init", "train", "update"]
 
@@ -93,6 +94,9 @@ def update_step(config: Config, state: TrainState) -> tuple[TrainState, Metrics]
     learner, params, metrics = config.learner.update(
         config.make_network(), state.learner, state.policy.params, segment, key_learn, progress
     )
+    for name in COLUMNS & metrics.keys():
+        allowed = f"one whose metrics don't go by the name of a column of the tables, as {name!r} does"
+        raise ConfigError("learner", type(config.learner).__name__, allowed)
     state = TrainState(Policy(params, obs_moments), reward_moments, learner, loop, key, state.num_updates + 1)
     return state, Metrics(
         env_steps=state.num_updates * config.batch_size,

@@ -89,6 +89,9 @@ class TrainState(struct.PyTreeNode):
     num_updates: jax.Array
 
 
+COLUMNS = frozenset({"agent", "update", "wall_time", "parent"})  # which tables of metrics have besides
+
+
 class Metrics(NamedTuple):
     """One update, reduced to scalars; losses and diagnostics are means over all its minibatches unless said otherwise.
 

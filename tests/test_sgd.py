@@ -313,7 +313,7 @@ def test_ratios_that_overflow_stay_finite(objective, dual_clip):
         np.testing.assert_array_equal(after["policy"]["kernel"], params["policy"]["kernel"])
 
 
-@pytest.mark.parametrize("name", ["kl", "episode_return", "extra", "_seen", "wall_time", "agent"])
+@pytest.mark.parametrize("name", ["kl", "episode_return", "extra", "_seen"])
 def test_metrics_of_an_objective_have_names_of_their_own(name):
     """One that is taken is refused by name when the loss is traced."""
 

@@ -336,6 +336,20 @@ def test_an_objective_of_ones_own():
     assert "kl_coef" not in metrics.named()
 
 
+@pytest.mark.parametrize("name", ["agent", "update", "wall_time", "parent"])
+def test_metrics_leave_the_columns_of_tables_alone(name):
+    """One of an objective's or a learner's own that would be written over is refused when the update is traced."""
+
+    class Named(jaxppo.Objective):
+        def loss(self, aux, new, old, action, advantage):
+            return jnp.mean(advantage), {name: advantage}
+
+    jax.tree_util.register_static(Named)
+    config = jaxppo.Config(**SMALL, learner=jaxppo.SGD(objective=Named()))
+    with pytest.raises(jaxppo.ConfigError, match=f"^learner=SGD: .*'{name}'"):
+        jax.eval_shape(jaxppo.update, config, jax.eval_shape(jaxppo.init, config, KEY))
+
+
 def test_annealing_ends_where_training_does():
     """Updates past the last have a learning rate and a clip range of 0, not below, and move nothing."""
     learner = jaxppo.SGD(objective=jaxppo.Clip(anneal_clip=True), learning_rate=1e-2)

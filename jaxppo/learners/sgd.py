@@ -29,8 +29,7 @@ from jaxppo.types import Batch, Metrics
 __all__ = ["SGD", "SGDState"]
 
 OBJECTIVE_METRICS = ("clip_fraction", "kl_coef")
-# By other metrics, and by the columns of tables.
-TAKEN = {*Metrics._fields, "squared_ratio", "_seen", "agent", "update", "wall_time", "parent"}
+TAKEN = {*Metrics._fields, "squared_ratio", "_seen"}
 
 
 class SGDState(NamedTuple):
