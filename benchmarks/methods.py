@@ -6,10 +6,10 @@ A seed's score is its mean episode return over the last 10 % of the updates.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
+import record
 from learning import half_interval, in_bins, measure
 from matplotlib import pyplot as plt
 
@@ -39,15 +39,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, help="write OUT.jsonl and OUT.png")
     args = parser.parse_args()
-    lines, curves = [], {}
+    rows, curves = [], {}
     for env in args.envs:
         for method in args.methods:
             print(f"{method}: ", end="", flush=True)
             row, steps, returns = measure(env, args.seeds, method)
-            lines.append(json.dumps({"method": method, **row}) + "\n")
+            rows.append({"method": method, **row})
             curves[env, method] = in_bins(steps, returns)
     if args.out:
-        args.out.with_suffix(".jsonl").write_text("".join(lines))
+        record.write(args.out.with_suffix(".jsonl"), rows)
         draw(args.out.with_suffix(".png"), curves, args.seeds)
 
 

@@ -77,6 +77,7 @@ def test_penalties_and_trust_region_learn_pendulum(method):
 def test_breakout():
     """With a multi-layer perceptron over the pixels, in a third of the million steps that others need for it."""
     config = jaxppo.preset("Breakout-MinAtar", network="mlp", shared=False, total_timesteps=330_000)
+    assert (config.num_envs, config.num_steps) == (64, 128)
     assert final_return(config) >= 8
 
 
