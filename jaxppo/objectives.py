@@ -26,6 +26,8 @@ class Objective:
 
     reuses_data: ClassVar[bool] = True
     """Whether more than one step may be taken on a batch."""
+    mean_over_samples: ClassVar[bool] = False
+    """Whether the loss is a mean over the samples, so that a minibatch may be worked off in parts."""
 
     def loss(self, aux: Any, new: Distribution, old: Distribution, action: jax.Array, advantage: jax.Array) -> Loss:
         """The negated surrogate [], and metrics of its own: per sample [M], or one number for all [].
@@ -61,6 +63,8 @@ class Clip(Objective):
     Tutorials call it "PPO2".
     """
 
+    mean_over_samples: ClassVar[bool] = True
+
     clip_eps: float = number(default=0.2, above=0)
     """Clip range ε of the probability ratio."""
     anneal_clip: bool = flag(default=False)
@@ -90,6 +94,8 @@ class AdaptiveKL(Objective):
     d > 1.5·d_target. Tutorials call it "PPO1".
     """
 
+    mean_over_samples: ClassVar[bool] = True
+
     kl_target: float = number(default=0.01, above=0)
     """Target d_target of E[KL(π_old ‖ π)] per update, in nats."""
     kl_coef: float = number(default=1.0, above=0)
@@ -113,6 +119,8 @@ class AdaptiveKL(Objective):
 class FixedKL(Objective):
     """PPO-penalty: E[r·Â − β·KL(π_old ‖ π)] with a constant β (Schulman et al. 2017, eq. 8)."""
 
+    mean_over_samples: ClassVar[bool] = True
+
     kl_coef: float = number(default=1.0, low=0)
     """Weight β of the penalty."""
 
@@ -125,6 +133,8 @@ class FixedKL(Objective):
 @hyperparameters
 class Unclipped(Objective):
     """The importance-sampled surrogate E[r·Â] alone, "no clipping or penalty" (Schulman et al. 2017, eq. 6)."""
+
+    mean_over_samples: ClassVar[bool] = True
 
     def loss(self, aux: Any, new: Distribution, old: Distribution, action: jax.Array, advantage: jax.Array) -> Loss:
         """The negated surrogate."""
@@ -141,6 +151,7 @@ class PolicyGradient(Objective):
     """
 
     reuses_data: ClassVar[bool] = False
+    mean_over_samples: ClassVar[bool] = True
 
     def loss(self, aux: Any, new: Distribution, old: Distribution, action: jax.Array, advantage: jax.Array) -> Loss:
         """The negated mean of log π(a|s)·Â."""

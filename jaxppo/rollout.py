@@ -112,10 +112,10 @@ def collect(
     if ahead:
         resets = jax.vmap(envs.reset)(resets)
 
-    def step(
-        carry: tuple[EnvLoop, EpisodeStats], drawn: tuple[jax.Array, jax.Array, Any]
-    ) -> tuple[tuple[EnvLoop, EpisodeStats], Trajectory]:
-        loop, stats = carry
+    # A critic of its own waits until all observations are there, and takes them at once.
+    values_after = not (network.shared or network.recurrent)
+
+    def step(loop: EnvLoop, drawn: tuple[jax.Array, jax.Array, Any]) -> tuple[EnvLoop, Trajectory]:
         noise, step_keys, reset = drawn
         obs = see(loop.obs)
         net_carry, distribution, value = network.apply(params, loop.carry, obs, loop.reset)
@@ -126,15 +126,13 @@ def collect(
         discounted_return = loop.discounted_return
         if reward_discount is not None:
             discounted_return = timestep.reward + reward_discount * jnp.where(loop.reset, 0.0, discounted_return)
-        episode_return = loop.episode_return + timestep.reward
-        episode_length = loop.episode_length + 1
         trajectory = Trajectory(
             obs=obs,
             raw_obs=loop.obs if view else None,
             reset=None,
             action=action,
             distribution=distribution,
-            value=value,
+            value=() if values_after else value,  # type: ignore[arg-type]
             reward=timestep.reward,
             discounted_return=None if reward_discount is None else discounted_return,
             terminated=timestep.terminated,
@@ -142,27 +140,37 @@ def collect(
             final_obs=see(timestep.obs),
             carry=net_carry,
         )
-        stats = EpisodeStats(
-            stats.episodes + done.astype(jnp.int32),
-            stats.returns + jnp.where(done, episode_return, 0.0),
-            stats.lengths + jnp.where(done, episode_length, 0),
-        )
-        loop = EnvLoop(
+        loop = loop._replace(
             env_state=jax.tree.map(lambda new, old: _where(done, new, old), fresh_state, env_state),
             obs=jax.tree.map(lambda new, old: _where(done, new, old), fresh_obs, timestep.obs),
             reset=done,
             carry=net_carry,
-            episode_return=jnp.where(done, 0.0, episode_return),
-            episode_length=jnp.where(done, 0, episode_length),
             discounted_return=discounted_return,
         )
-        return (loop, stats), trajectory
+        return loop, trajectory
 
-    zeros = jnp.zeros(num_envs, jnp.int32)
-    nothing = EpisodeStats(zeros, zeros.astype(jnp.float32), zeros)
-    (after, stats), trajectory = jax.lax.scan(step, (loop, nothing), (noises, step_keys, resets))
-    ended = trajectory.terminated | trajectory.truncated
-    return after, trajectory._replace(reset=jnp.concatenate([loop.reset[None], ended[:-1]])), stats
+    after, trajectory = jax.lax.scan(step, loop, (noises, step_keys, resets))
+    done = trajectory.terminated | trajectory.truncated
+    trajectory = trajectory._replace(reset=jnp.concatenate([loop.reset[None], done[:-1]]))
+    if values_after:
+        trajectory = trajectory._replace(value=network.replay(params, (), trajectory.obs, trajectory.reset)[1])
+    after, stats = _count(after, trajectory.reward, done)
+    return after, trajectory, stats
+
+
+def _count(loop: EnvLoop, reward: jax.Array, done: jax.Array) -> tuple[EnvLoop, EpisodeStats]:
+    """Add the steps of a segment [T, N] to the running episodes, and sum over those that ended in it."""
+    num_steps = len(done)
+    steps = jnp.arange(1, num_steps + 1, dtype=jnp.int32)[:, None]
+    over = jnp.max(jnp.where(done, steps, 0), axis=0)  # [N]: so many steps belong to episodes that ended
+    old_return, old_length = (jnp.where(over > 0, x, 0) for x in (loop.episode_return, loop.episode_length))
+    old_rewards = jnp.sum(jnp.where(steps <= over[None], reward, 0.0), axis=0)
+    new_rewards = jnp.sum(jnp.where(steps <= over[None], 0.0, reward), axis=0)
+    stats = EpisodeStats(jnp.sum(done, axis=0, dtype=jnp.int32), old_return + old_rewards, old_length + over)
+    return loop._replace(
+        episode_return=jnp.where(over > 0, 0.0, loop.episode_return) + new_rewards,
+        episode_length=jnp.where(over > 0, 0, loop.episode_length) + num_steps - over,
+    ), stats
 
 
 def env_action(distribution: Distribution, action: jax.Array, space: Space) -> jax.Array:

@@ -10,7 +10,8 @@ from problems import M, problem, rows
 import jaxppo
 from jaxppo.distributions import Categorical, Gaussian
 from jaxppo.envs import Box, Discrete
-from jaxppo.learners.minibatches import minibatch_rows
+from jaxppo.learners import minibatches
+from jaxppo.learners.minibatches import minibatch_rows, num_parts
 
 HALFWAY = jnp.float32(0.25)
 
@@ -124,6 +125,51 @@ def test_every_epoch_covers_every_row_once(size, minibatches, shuffle):
     epochs = index.reshape(3, size)
     np.testing.assert_array_equal(np.sort(epochs, axis=1), np.tile(np.arange(size), (3, 1)))
     assert len({epoch.tobytes() for epoch in epochs}) == (3 if shuffle else 1)
+
+
+@pytest.mark.parametrize(
+    ("size", "parts"),
+    [(128, 1), (4096, 1), (8192, 2), (16384, 4), (12000, 3), (10000, 4), (4099, 1), (4098, 2), (5 * 4099, 1)],
+)
+def test_parts_of_a_minibatch(size, parts):
+    """As few as leave at most 4096 rows each, if they are equal and of at least 1024; otherwise one."""
+    assert num_parts(size) == parts
+
+
+@pytest.mark.parametrize("space", [Discrete(3), Box(-1.0, 1.0, (2,))], ids=["discrete", "box"])
+@pytest.mark.parametrize("objective", [jaxppo.Clip(), jaxppo.AdaptiveKL(), jaxppo.PolicyGradient()], ids=str)
+def test_a_minibatch_in_parts(objective, space, monkeypatch):
+    """Working off a minibatch part by part takes the same step, and has the same metrics."""
+    network, params, batch = problem(space)
+    learner = one_step(objective=objective, dual_clip=3.0, learning_rate=0.01)
+    _, whole, expected = learn(learner, network, params, batch)
+    monkeypatch.setattr(minibatches, "LARGEST_PART", M // 4)
+    monkeypatch.setattr(minibatches, "SMALLEST_PART", 1)
+    assert num_parts(M) == 4
+    _, found, metrics = learn(learner, network, params, batch)
+    assert metrics.keys() == expected.keys()
+    for name, number in expected.items():
+        np.testing.assert_allclose(metrics[name], number, rtol=1e-4, atol=1e-6, err_msg=name)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, whole)
+
+
+class _MedianRatio(jaxppo.Objective):
+    """An objective that is no mean over the samples."""
+
+    def loss(self, aux, new, old, action, advantage):
+        del aux, advantage
+        return -jnp.median(jnp.exp(new.log_prob(action) - old.log_prob(action))), {}
+
+
+def test_an_objective_that_is_no_mean_gets_the_whole_minibatch(monkeypatch):
+    """Unless it says so, an objective of one's own sees all samples of a minibatch at once."""
+    network, params, batch = problem()
+    learner = one_step(objective=jax.tree_util.register_static(_MedianRatio)())
+    _, _, expected = learn(learner, network, params, batch)
+    monkeypatch.setattr(minibatches, "LARGEST_PART", M // 4)
+    monkeypatch.setattr(minibatches, "SMALLEST_PART", 1)
+    _, _, metrics = learn(learner, network, params, batch)
+    assert metrics["policy_loss"] == expected["policy_loss"]
 
 
 @pytest.mark.parametrize("max_grad_norm", [0.01, float("inf")])

@@ -11,7 +11,19 @@ from jaxppo.networks import Network
 from jaxppo.shuffle import permutations
 from jaxppo.types import Batch
 
-__all__ = ["Samples", "as_rows", "check_division", "minibatch_rows", "predict", "standardise", "take", "to_samples"]
+__all__ = [
+    "Samples",
+    "as_rows",
+    "check_division",
+    "minibatch_rows",
+    "num_parts",
+    "predict",
+    "standardise",
+    "take",
+    "to_samples",
+]
+
+LARGEST_PART, SMALLEST_PART = 4096, 1024  # rows, by measurement (docs/performance.md)
 
 
 class Samples(NamedTuple):
@@ -80,6 +92,12 @@ def minibatch_rows(
     """Rows of each minibatch, int32 [num_epochs, num_minibatches, M]; every epoch covers all rows once."""
     order = permutations(key, num_epochs, size) if shuffle else jnp.tile(jnp.arange(size), (num_epochs, 1))
     return order.reshape(num_epochs, num_minibatches, -1)
+
+
+def num_parts(size: int) -> int:
+    """Into how many equal parts to divide `size` rows, so that each is small enough; 1 where none is of a good size."""
+    counts = range(-(-size // LARGEST_PART), size // SMALLEST_PART + 1)
+    return next((count for count in counts if size % count == 0), 1) if jax.default_backend() == "cpu" else 1
 
 
 def _rows(tree: Any) -> Any:

@@ -11,12 +11,13 @@ from jax.flatten_util import ravel_pytree
 from jaxppo.distributions import Distribution, log_ratio
 from jaxppo.fields import check, flag, hyperparameters, is_a, is_pytree, nested, number, whole
 from jaxppo.interop import default_promotion
-from jaxppo.learners.diagnostics import ratio_diagnostics
+from jaxppo.learners.diagnostics import ratio_moments, with_sample_size
 from jaxppo.learners.minibatches import (
     Samples,
     as_rows,
     check_division,
     minibatch_rows,
+    num_parts,
     predict,
     standardise,
     take,
@@ -154,13 +155,29 @@ class SGD:
         vector: jax.Array,
         minibatch: Samples,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The gradient [P] of the loss on a minibatch at the parameters `unravel(vector)`, and the metrics there."""
+        """The gradient [P] of the loss on a minibatch at the parameters `unravel(vector)`, and the metrics there.
 
-        def loss(vector: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-            return self._loss(unravel(vector), network, objective, aux, minibatch)
+        A large minibatch is worked off part by part on a CPU, so that what the layers keep for the way back stays in
+        its caches.
+        """
 
-        (_, metrics), grad = jax.value_and_grad(loss, has_aux=True)(vector)
-        return grad, {**metrics, "grad_norm": jnp.linalg.norm(grad)}
+        def loss(vector: jax.Array, part: Samples) -> tuple[jax.Array, dict[str, jax.Array]]:
+            return self._loss(unravel(vector), network, objective, aux, part)
+
+        def add(total: jax.Array, part: Samples) -> tuple[jax.Array, dict[str, jax.Array]]:
+            grad, metrics = jax.grad(loss, has_aux=True)(vector, part)
+            return total + grad, metrics
+
+        whole = network.recurrent or not getattr(objective, "mean_over_samples", False)
+        count = 1 if whole else num_parts(len(minibatch.value))
+        if count == 1:
+            grad, metrics = jax.grad(loss, has_aux=True)(vector, minibatch)
+        else:
+            parts = jax.tree.map(lambda x: x.reshape((count, -1, *x.shape[1:])), minibatch)
+            total, metrics = jax.lax.scan(add, jnp.zeros_like(vector), parts)
+            grad = total / count
+            metrics = {name: (jnp.max if name == "ratio_max" else jnp.mean)(each) for name, each in metrics.items()}
+        return grad, {**with_sample_size(metrics), "grad_norm": jnp.linalg.norm(grad)}
 
     def descend(
         self, vector: jax.Array, opt_state: Any, grad: jax.Array, learning_rate: jax.Array
@@ -191,7 +208,7 @@ class SGD:
             "value_loss": value_loss,
             "entropy": entropy,
             **metrics,
-            **ratio_diagnostics(new, batch.old, batch.action, per_sample),
+            **ratio_moments(new, batch.old, batch.action, per_sample),
         }
 
     def _policy_loss(

@@ -21,7 +21,7 @@ from jaxppo.fields import ConfigError, check, choice, flag, hyperparameters, pla
 from jaxppo.networks.base import Network
 from jaxppo.networks.heads import BOX_POLICIES, Head, policy_head
 from jaxppo.networks.initial import times_orthogonal
-from jaxppo.networks.layers import Conv, NarrowDense, Recurrent
+from jaxppo.networks.layers import Conv, Dense, NarrowDense, Recurrent
 
 __all__ = ["CNN", "MLP", "ActorCritic", "Custom"]
 
@@ -256,7 +256,7 @@ class _Module(nn.Module):
         return after, _join(h)
 
     def _dense(self, width: int, gain: float, name: str, dtype: str = "float32") -> nn.Module:
-        layer = NarrowDense if name == "policy" and width <= NARROW else partial(nn.Dense, dtype=dtype)
+        layer = NarrowDense if name == "policy" and width <= NARROW else partial(Dense, dtype=dtype)
         return layer(width, kernel_init=self.spec.kernel_init(gain), name=name)
 
 

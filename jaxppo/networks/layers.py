@@ -8,9 +8,26 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen.initializers import zeros
 
-__all__ = ["Conv", "NarrowDense", "Recurrent"]
+from jaxppo.networks.product import product
+
+__all__ = ["Conv", "Dense", "NarrowDense", "Recurrent"]
 
 Initializer = Callable[..., jax.Array]
+
+
+class Dense(nn.Module):
+    """A dense layer [M, F] -> [M, features], whose product is `jaxppo.networks.product.product`."""
+
+    features: int
+    kernel_init: Initializer
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
+        bias = self.param("bias", zeros, (self.features,), jnp.float32)
+        x, kernel, bias = (array.astype(self.dtype) for array in (x, kernel, bias))
+        return product(x, kernel) + bias[None]
 
 
 class NarrowDense(nn.Module):
@@ -52,7 +69,8 @@ class Conv(nn.Module):
         patches = jnp.concatenate(
             [x[:, i : i + rows : stride, j : j + columns : stride] for i in range(size) for j in range(size)], axis=-1
         )
-        return nn.Dense(self.features, kernel_init=self.kernel_init, dtype=self.dtype, name="patches")(patches)
+        layer = Dense(self.features, self.kernel_init, self.dtype, name="patches")
+        return layer(patches.reshape(-1, patches.shape[-1])).reshape(*patches.shape[:-1], self.features)
 
 
 class Recurrent(nn.Module):
