@@ -2,12 +2,14 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import jaxppo
+from jaxppo import cache
 
 ROOT = Path(jaxppo.__file__).parent.parent
 CHANGED = ("XLA_FLAGS", "TF_CPP_MIN_LOG_LEVEL", "XDG_CACHE_HOME", "HOME")
@@ -53,12 +55,12 @@ def chosen(**changes):
 
 def test_a_second_process_finds_the_programs_of_the_first(tmp_path):
     """It reads them in place of compiling, says nothing about it, and learns the same, bit for bit."""
-    cache = tmp_path / "cache"
-    first, _ = train(tmp_path / "first", XDG_CACHE_HOME=cache)
-    entries = set((cache / "jaxppo" / f"jax-{version('jax')}").glob("*-cache"))
+    kept = tmp_path / "cache"
+    first, _ = train(tmp_path / "first", XDG_CACHE_HOME=kept)
+    entries = set(kept.glob(f"jaxppo/jax-{version('jax')}-*/*-cache"))
     assert any(entry.name.startswith("jit__chunk") for entry in entries)
     assert first["cache_hits"] == 0
-    second, errors = train(tmp_path / "second", XDG_CACHE_HOME=cache)
+    second, errors = train(tmp_path / "second", XDG_CACHE_HOME=kept)
     assert second["cache_hits"] >= len(entries) > 0
     assert errors == ""
     assert (tmp_path / "first/policy.msgpack").read_bytes() == (tmp_path / "second/policy.msgpack").read_bytes()
@@ -75,8 +77,23 @@ def test_a_cache_that_is_turned_off_or_cannot_be_written_is_not_used(tmp_path):
 
 def test_where_programs_are_kept(tmp_path):
     """The user's cache directory, unless a variable of JAX's says otherwise; a relative one doesn't count."""
-    below = Path("jaxppo") / f"jax-{version('jax')}"
+    below = Path("jaxppo") / Path(chosen(HOME=tmp_path)).name
+    assert below.name.startswith(f"jax-{version('jax')}-{platform.machine()}-")
     assert chosen(HOME=tmp_path) == str(tmp_path / ".cache" / below)
     assert chosen(HOME=tmp_path, XDG_CACHE_HOME="relative") == str(tmp_path / ".cache" / below)
     assert chosen(HOME=tmp_path, JAX_COMPILATION_CACHE_DIR=tmp_path / "own") == str(tmp_path / "own")
     assert not (tmp_path / "relative").exists()
+
+
+def test_processors_of_other_features_have_other_directories(tmp_path, monkeypatch):
+    """A home that machines share holds programs for each kind of them; where features are not listed, one for all."""
+    names = []
+    for features in ("flags : fpu avx2", "flags : fpu avx2 avx512f", "flags : fpu avx2", None):
+        listed = tmp_path / "cpuinfo"
+        listed.unlink(missing_ok=True)
+        if features:
+            listed.write_text(f"processor : 0\n{features}\nprocessor : 1\n{features}\n")
+        monkeypatch.setattr(cache, "CPU_INFO", listed)
+        names.append(cache._processor())
+    assert names[0] == names[2]
+    assert len({*names}) == 3
