@@ -23,6 +23,7 @@ from matplotlib import pyplot as plt
 from scipy import stats
 
 import jaxppo
+from jaxppo.compilation import compiler_options
 from jaxppo.presets import PRESETS
 
 # What there is to reach, and who says so.
@@ -62,6 +63,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write OUT.jsonl, OUT.md and OUT.png")
     args = parser.parse_args()
     settings = {"network": args.network} if args.network else {}
+    jaxppo.use_cores()
     for env in args.envs:
         row, steps, returns = measure(env, args.seeds, **settings)
         if args.out:
@@ -77,7 +79,7 @@ def measure(env: str, seeds: int, method: str = "auto", **settings: str) -> tupl
     config = jaxppo.preset(env, method, **settings)
     keys = jax.random.split(jax.random.key(0), seeds)
     began = time.perf_counter()
-    program = jax.jit(jax.vmap(jaxppo.train, in_axes=(None, 0))).lower(config, keys).compile()
+    program = jax.jit(jaxppo.train_agents, compiler_options=compiler_options()).lower(config, keys).compile()
     compiled = time.perf_counter()
     result = jax.block_until_ready(program(config, keys))
     ended = time.perf_counter()

@@ -13,6 +13,7 @@ import record
 from learning import half_interval, in_bins, measure
 from matplotlib import pyplot as plt
 
+import jaxppo
 from jaxppo.presets import METHODS
 
 ENVS = ("CartPole-v1", "Pendulum-v1")
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write OUT.jsonl and OUT.png")
     args = parser.parse_args()
     rows, curves = [], {}
+    jaxppo.use_cores()
     for env in args.envs:
         for method in args.methods:
             print(f"{method}: ", end="", flush=True)

@@ -2,7 +2,7 @@
 
     python benchmarks/scaling.py [--studies agents length startup] [--out benchmarks/results/cost]
 
-agents   environment steps per second of all agents together, on case A, for 1 to 256 agents under vmap
+agents   environment steps per second of all agents together, on case A, for 1 to 256 agents at once
 length   time per environment step and peak memory of case A, for 1, 4 and 16 times as many steps
 startup  compile time and the time from the start of the process to the end of the first update, of every case, with an
          empty persistent compilation cache and then with what that run has left in it
@@ -146,7 +146,10 @@ def training(point: dict[str, Any]) -> dict[str, Any]:
     import jaxppo
     from jaxppo.compilation import compiler_options
 
-    config, agents = case_config(point["case"], point["steps"]), point["agents"]
+    agents = point["agents"]
+    if agents > 1:
+        jaxppo.use_cores()
+    config = case_config(point["case"], point["steps"])
 
     def train(config: jaxppo.Config, key: jax.Array) -> jaxppo.Result:
         return jaxppo.train(config, key)
@@ -155,7 +158,7 @@ def training(point: dict[str, Any]) -> dict[str, Any]:
         key = jax.random.key(seed)
         return key if agents == 1 else jax.random.split(key, agents)
 
-    program = jax.jit(train if agents == 1 else jax.vmap(train, (None, 0)), compiler_options=compiler_options())
+    program = jax.jit(train if agents == 1 else jaxppo.train_agents, compiler_options=compiler_options())
     compiled = program.lower(config, batched(0)).compile()
     seconds = []
     for seed in range(REPEATS + 1):
@@ -209,7 +212,7 @@ def draw(path: Path, rows: list[dict[str, Any]]) -> None:
     agents.plot([row["agents"] for row in points], [row["steps_per_s"] / 1e3 for row in points], "o-", color="#0072B2")
     agents.set_xscale("log", base=4)
     agents.set_xticks(AGENTS, AGENTS)
-    agents.set_xlabel("agents under vmap, case A")
+    agents.set_xlabel("agents at once, case A")
     agents.set_ylabel("thousand steps/s, all agents")
     agents.set_ylim(0)
 

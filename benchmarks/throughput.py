@@ -36,8 +36,10 @@ def measure(name: str, repeats: int, quick: bool) -> str:
     from jaxppo.compilation import compiler_options
 
     case = CASES[name]
-    config = case_config(name, record.whole_updates(case, quick) * case["num_envs"] * case["num_steps"])
     agents = case["num_agents"]
+    if agents > 1:
+        jaxppo.use_cores()
+    config = case_config(name, record.whole_updates(case, quick) * case["num_envs"] * case["num_steps"])
 
     def train(config: jaxppo.Config, key: jax.Array) -> jaxppo.Result:
         return jaxppo.train(config, key)
@@ -46,8 +48,7 @@ def measure(name: str, repeats: int, quick: bool) -> str:
         key = jax.random.key(seed)
         return key if agents == 1 else jax.random.split(key, agents)
 
-    batched_train = train if agents == 1 else jax.vmap(train, in_axes=(None, 0))
-    program = jax.jit(batched_train, compiler_options=compiler_options())
+    program = jax.jit(train if agents == 1 else jaxppo.train_agents, compiler_options=compiler_options())
     began = time.perf_counter()
     compiled = program.lower(config, batched(0)).compile()
     compile_s = time.perf_counter() - began

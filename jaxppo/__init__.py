@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxppo.advantages import gae
+    from jaxppo.agents import train_agents
     from jaxppo.config import Config, batch_axes
+    from jaxppo.devices import use_cores
     from jaxppo.fields import ConfigError
     from jaxppo.learners import SGD, TrustRegion
     from jaxppo.networks import CNN, MLP, Custom
@@ -51,7 +53,9 @@ _HOME = {
     "preset": "presets",
     "sweep": "sweeps",
     "train": "training",
+    "train_agents": "agents",
     "update": "training",
+    "use_cores": "devices",
     "value": "policy",
 }
 
@@ -86,7 +90,9 @@ __all__ = [
     "preset",
     "sweep",
     "train",
+    "train_agents",
     "update",
+    "use_cores",
     "value",
 ]
 

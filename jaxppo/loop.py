@@ -1,8 +1,7 @@
 """The host loop around the compiled program: agents side by side, in chunks of updates.
 
 A run and a sweep train alike: a run has one agent. Agents share everything that is static in their configs; they differ
-in leaves and keys, which are stacked along a first axis, R agents long. With several devices the axis is split over
-them, and each trains its share without a word to the others.
+in leaves and keys, which are stacked along a first axis, R agents long, and spread over devices (`jaxppo.devices`).
 """
 
 import signal
@@ -20,6 +19,7 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from jaxppo.compilation import compiler_options
 from jaxppo.config import Config, canonical
+from jaxppo.devices import fill, lanes, over_devices, split
 from jaxppo.training import init_step, update_step
 from jaxppo.types import Metrics, TrainState
 
@@ -29,7 +29,6 @@ __all__ = [
     "agent_keys",
     "begin",
     "compile_program",
-    "fill",
     "interruption",
     "logged",
     "rows",
@@ -114,14 +113,9 @@ def stack(configs: Sequence[Config]) -> Config:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(canonical, configs))
 
 
-def fill(tree: Any, num_agents: int) -> Any:
-    """Leaves [R, …] as [num_agents, …], the last agent repeated."""
-    return jax.tree.map(lambda x: x[np.minimum(np.arange(num_agents), len(x) - 1)], tree)
-
-
 def begin(configs: Config, keys: jax.Array, devices: tuple[jax.Device, ...]) -> TrainState:
     """The states [R, …] of agents before their first update; consumes `keys` [R]."""
-    return _over_agents(_init, len(keys), devices)(None, configs, keys)
+    return _compiled(_init, len(keys), devices, len(keys) // len(devices))(None, configs, keys)
 
 
 def shapes(configs: Config, num_agents: int) -> TrainState:
@@ -135,11 +129,12 @@ def compile_program(config: Config, num_agents: int, devices: tuple[jax.Device, 
     began = time.perf_counter()
     configs = jax.eval_shape(lambda: fill(stack([config]), num_agents))
     states = shapes(configs, num_agents)
-    compiled = _over_agents(_chunk, num_agents, devices).lower(jnp.int32(1), configs, states).compile()
+    in_step = lanes(num_agents, config.batch_size, devices)
+    compiled = _compiled(_chunk, num_agents, devices, in_step).lower(jnp.int32(1), configs, states).compile()
     memory = compiled.memory_analysis()
     sizes = ("argument_size_in_bytes", "output_size_in_bytes", "temp_size_in_bytes")
     peak_bytes = sum(getattr(memory, size, 0) for size in sizes) - getattr(memory, "alias_size_in_bytes", 0)
-    return Program(compiled, num_agents, _split(devices), time.perf_counter() - began, peak_bytes)
+    return Program(compiled, num_agents, split(devices), time.perf_counter() - began, peak_bytes)
 
 
 def rows(metrics: Mapping[str, np.ndarray], agent: int) -> list[dict[str, Any]]:
@@ -191,31 +186,19 @@ def _chunk(num_updates: jax.Array, config: Config, state: TrainState) -> tuple[T
 
 
 @cache
-def _over_agents(function: Callable[[Any, Any, Any], Any], num_agents: int, devices: tuple[jax.Device, ...]) -> Any:
-    """`function(shared, …)` of one agent, compiled for R of them and a share of them on each device.
+def _compiled(
+    function: Callable[[Any, Any, Any], Any], num_agents: int, devices: tuple[jax.Device, ...], lanes: int
+) -> Any:
+    """`function(shared, …)` of one agent, compiled for R of them over the devices, so many at a time in step on each.
 
     The states that `_chunk` is given are taken over.
     """
-
-    @wraps(function)
-    def one(shared: Any, *own: Any) -> Any:  # a batch axis of one would cost time
-        return jax.tree.map(lambda x: x[None], function(shared, *jax.tree.map(lambda x: x[0], own)))
-
-    share = one if num_agents == len(devices) else jax.vmap(function, in_axes=(None, 0, 0))
-    split = _split(devices)
-    if len(devices) > 1:
-        specs = (PartitionSpec(), split.spec, split.spec)
-        share = jax.shard_map(share, mesh=split.mesh, in_specs=specs, out_specs=split.spec, check_vma=False)
-    everywhere = NamedSharding(split.mesh, PartitionSpec())
+    agents = split(devices)
+    everywhere = NamedSharding(agents.mesh, PartitionSpec())
     return jax.jit(
-        share,
+        wraps(function)(over_devices(function, num_agents, devices, lanes)),
         donate_argnums=2 if function is _chunk else (),
-        in_shardings=(everywhere, split, split),
-        out_shardings=split,
+        in_shardings=(everywhere, agents, agents),
+        out_shardings=agents,
         compiler_options=compiler_options(),
     )
-
-
-def _split(devices: tuple[jax.Device, ...]) -> NamedSharding:
-    """The first axis split evenly over devices."""
-    return NamedSharding(jax.sharding.Mesh(np.array(devices), ("agents",)), PartitionSpec("agents"))

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxppo.config import Config
+from jaxppo.devices import fill
 from jaxppo.fields import check, hyperparameters, number, plain, suggest, whole
-from jaxppo.loop import Training, fill
+from jaxppo.loop import Training
 from jaxppo.types import TrainState
 
 __all__ = ["Evolution", "Population", "evolve"]

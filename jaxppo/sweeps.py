@@ -17,9 +17,10 @@ import psutil
 from jaxppo import results, tables
 from jaxppo.checkpoint import Checkpoint, read_checkpoint, restore, write_checkpoint
 from jaxppo.config import Config
+from jaxppo.devices import devices_for, fill, filled
 from jaxppo.fields import check, is_real, is_whole
 from jaxppo.loggers import Streams, chosen, streams
-from jaxppo.loop import Program, Training, agent_keys, begin, compile_program, fill, interruption, shapes, stack
+from jaxppo.loop import Program, Training, agent_keys, begin, compile_program, interruption, shapes, stack
 from jaxppo.plan import Plan, plan
 from jaxppo.population import Evolution, Population
 from jaxppo.progress import Progress, Silent
@@ -160,8 +161,8 @@ class _Sweep:
     def _compile(self, agents: list[int], count: int) -> Program:
         """A program for `count` of these agents at a time."""
         config = self.plan.configs[agents[0]]
-        devices = _devices(count)
-        program = compile_program(config, -(-count // len(devices)) * len(devices), devices)
+        devices = devices_for(count)
+        program = compile_program(config, filled(count, devices), devices)
         many = "1 agent" if count == 1 else f"{count} agents at once"
         self.progress.note(
             f"{config.make_env().name}: {many}, compiled in {program.compile_seconds:.1f} s, "
@@ -218,7 +219,7 @@ class _Sweep:
         keys = jnp.stack([agent_keys(self.plan.seeds[agent])[0] for agent in agents])
         if checkpoint is None:
             configs, keys = fill((configs, keys), program.num_agents)
-            return Training(program, configs, begin(configs, keys, _devices(program.num_agents)))
+            return Training(program, configs, begin(configs, keys, devices_for(program.num_agents)))
         like = (configs, shapes(configs, len(agents)))
         configs, states = fill(restore(checkpoint, like), program.num_agents)
         return Training(program, configs, states, checkpoint.done, checkpoint.seconds)
@@ -233,11 +234,6 @@ class _Sweep:
 def _join(chunks: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Metrics of one chunk after the other, [R, updates]."""
     return {name: np.concatenate([chunk[name] for chunk in chunks], axis=1) for name in chunks[-1]}
-
-
-def _devices(count: int) -> tuple[jax.Device, ...]:
-    """What to spread so many agents over."""
-    return tuple(jax.local_devices()[:count])
 
 
 def free_bytes() -> int:

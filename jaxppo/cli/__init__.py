@@ -18,6 +18,7 @@ COMMANDS = {
     "report": "Write the report of a sweep: a page of tables and figures.",
     "envs": "List the environments and whether jaxppo can train on them.",
 }
+TRAIN_MANY = ("sweep", "reproduce")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,7 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if argv and argv[0] in COMMANDS:
         from jaxppo.cache import keep_programs
 
+        first = "jax" not in sys.modules  # whoever imported it has made choices already
         keep_programs()
+        if first and argv[0] in TRAIN_MANY:
+            from jaxppo.devices import use_cores
+
+            use_cores()
         from jaxppo.fields import ConfigError
 
         command = importlib.import_module(f"jaxppo.cli.{argv[0]}")

@@ -11,10 +11,11 @@ import psutil
 
 from jaxppo.cache import without_kept_programs
 from jaxppo.config import Config
+from jaxppo.devices import fill
 from jaxppo.fields import check, is_whole
 from jaxppo.figures import save
 from jaxppo.files import write_whole
-from jaxppo.loop import Program, Training, agent_keys, begin, compile_program, fill, interruption, stack
+from jaxppo.loop import Program, Training, agent_keys, begin, compile_program, interruption, stack
 from jaxppo.presets import preset
 from jaxppo.progress import Progress, count
 from jaxppo.reproduce.points import Point, add_point, close_points, open_points, read_points
@@ -115,7 +116,7 @@ def _measure(config: Config, program: Program, done: int, progress: Progress, in
         compile_seconds=program.compile_seconds,
         seconds=took,
         steps_per_second=steps / took,
-        peak_bytes=program.peak_bytes,
+        peak_bytes=program.peak_bytes * program.sharding.num_devices,
         episode_return=float(np.mean(scores)),
         worst=min(scores),
         best=max(scores),
@@ -139,7 +140,7 @@ def _train(
 
 
 def _compile(config: Config, agents: int, progress: Progress) -> Program:
-    program = compile_program(config, agents, _device())
+    program = compile_program(config, agents, _devices(agents))
     many = "1 agent" if agents == 1 else f"{agents} agents at once"
     megabytes = program.peak_bytes / 2**20
     progress.note(f"{many}: compiled in {program.compile_seconds:.1f} s, {megabytes:.3g} MiB")
@@ -150,7 +151,7 @@ def _start(config: Config, program: Program, seeds: Iterable[int]) -> Training:
     """The agents of these seeds at their beginning."""
     keys = jnp.stack([agent_keys(seed)[0] for seed in seeds])
     configs = fill(stack([config]), program.num_agents)
-    return Training(program, configs, begin(configs, keys, _device()))
+    return Training(program, configs, begin(configs, keys, _devices(program.num_agents)))
 
 
 def _runs(agents: int) -> int:
@@ -162,11 +163,13 @@ def _steps(config: Config, agents: int) -> int:
     return _runs(agents) * agents * config.num_updates * config.batch_size
 
 
-def _device() -> tuple[jax.Device, ...]:
-    """One device, however many there are."""
-    return (jax.local_devices()[0],)
+def _devices(agents: int) -> tuple[jax.Device, ...]:
+    """The cores of a CPU, as many as share so many agents evenly; of other devices one, however many there are."""
+    devices = jax.local_devices()
+    most = len(devices) if devices[0].platform == "cpu" else 1
+    return tuple(devices[: max(count for count in range(1, most + 1) if agents % count == 0)])
 
 
 def _device_name() -> str:
-    (device,) = _device()
+    device = jax.local_devices()[0]
     return f"CPU with {psutil.cpu_count()} cores" if device.platform == "cpu" else str(device.device_kind)

@@ -1,0 +1,51 @@
+"""Many agents from Python, spread over the devices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jaxppo.compilation import program
+from jaxppo.config import Config
+from jaxppo.devices import devices_for, fill, filled, lanes, over_devices, split
+from jaxppo.fields import check
+from jaxppo.training import train
+from jaxppo.types import Result
+
+__all__ = ["train_agents"]
+
+
+def train_agents(config: Config, keys: jax.Array) -> Result:
+    """Train an agent with each of the keys: `jax.vmap(jaxppo.train)`, but on all local devices at once.
+
+    Agents of which a device has several are trained side by side, and on a CPU a few at a time. What each becomes does
+    not depend on that, but for rounding. Works inside `jax.jit`.
+
+    Args:
+        config: what to train and how. Numbers in it are for all agents alike, and arrays [R, …] have one for each.
+        keys: R of them, as from `jax.random.split`. Consumed.
+
+    Returns:
+        As of `train`, with leaves [R, …].
+
+    Raises:
+        ConfigError: keys that are no row of keys, or an array in the config that is not as long.
+    """
+    typed = jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
+    check(keys.ndim == (1 if typed else 2) and len(keys) > 0, "keys", f"shape {keys.shape}", "one or more in a row")
+    for path, leaf in jax.tree_util.tree_leaves_with_path(config):
+        name = jax.tree_util.keystr(path, simple=True, separator=".").rsplit(".", 1)[-1]
+        allowed = f"one number, or {len(keys)} in a row, as there are keys"
+        check(np.ndim(leaf) == 0 or len(leaf) == len(keys), name, f"array of shape {np.shape(leaf)}", allowed)
+    everywhere = NamedSharding(split(devices_for(len(keys))).mesh, PartitionSpec())
+    return _train_agents(*jax.device_put((config, keys), everywhere))
+
+
+@program
+def _train_agents(config: Config, keys: jax.Array) -> Result:
+    num_agents, devices = len(keys), devices_for(len(keys))
+    each = jax.tree.map(lambda x: jnp.broadcast_to(x, (num_agents, *x.shape)) if x.ndim == 0 else x, config)
+    full = filled(num_agents, devices)
+    in_step = lanes(full, config.batch_size, devices)
+    spread = over_devices(lambda _, *agent: train(*agent), full, devices, in_step)
+    return jax.tree.map(lambda x: x[:num_agents], spread(None, *fill((each, keys), full)))

@@ -1,0 +1,110 @@
+"""Many agents over the devices of this machine, and the cores of its CPU as devices.
+
+XLA runs the operations of a training loop one after the other, and small ones leave all cores of a CPU but one idle. So
+it is faster to train an agent on each core than to train them all in step (docs/performance.md).
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+__all__ = ["devices_for", "fill", "filled", "lanes", "over_devices", "split", "use_cores"]
+
+SAMPLES_IN_STEP = 2**14  # of all agents that a core trains in step: about what its cache holds, by measurement
+
+
+def use_cores() -> None:
+    """Have JAX take each core of the CPU for a device, over which `train_agents` and `sweep` spread their agents.
+
+    Call it before JAX's first computation. Where the number of CPU devices was chosen already, by
+    `JAX_NUM_CPU_DEVICES`, `jax_num_cpu_devices` or in `XLA_FLAGS`, that number stays.
+
+    Raises:
+        RuntimeError: it comes too late.
+    """
+    chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if jax.config.jax_num_cpu_devices < 0 and not chosen:  # type: ignore[attr-defined]
+        try:
+            jax.config.update("jax_num_cpu_devices", _num_cores())  # type: ignore[no-untyped-call]
+        except RuntimeError:
+            raise RuntimeError("jaxppo.use_cores() must come before JAX's first computation") from None
+
+
+def devices_for(num_agents: int) -> tuple[jax.Device, ...]:
+    """The fewest local devices on which the largest share of so many agents is as small as on all."""
+    devices = jax.local_devices()
+    largest = -(-num_agents // len(devices))
+    return tuple(devices[: -(-num_agents // largest)])
+
+
+def filled(num_agents: int, devices: tuple[jax.Device, ...]) -> int:
+    """So many agents, and as many more as make equal shares."""
+    return -(-num_agents // len(devices)) * len(devices)
+
+
+def over_devices(
+    function: Callable[..., Any], num_agents: int, devices: tuple[jax.Device, ...], lanes: int
+) -> Callable[..., Any]:
+    """`function(shared, …)` of one agent, for `num_agents` of them: a share on each device, `lanes` at a time in step.
+
+    All arguments but the first and all results get a first axis of `num_agents`, which `lanes * len(devices)` divides.
+    """
+    turns = num_agents // (lanes * len(devices))
+
+    def in_step(shared: Any, own: Any) -> Any:
+        if lanes > 1:
+            return jax.vmap(lambda each: function(shared, *each))(own)
+        # A batch axis of one would cost time.
+        return jax.tree.map(lambda x: x[None], function(shared, *jax.tree.map(lambda x: x[0], own)))
+
+    def share(shared: Any, *own: Any) -> Any:
+        if turns == 1:
+            return in_step(shared, own)
+        own = jax.tree.map(lambda x: x.reshape((turns, lanes, *x.shape[1:])), own)
+        results = jax.lax.map(lambda each: in_step(shared, each), own)
+        return jax.tree.map(lambda x: x.reshape((turns * lanes, *x.shape[2:])), results)
+
+    if len(devices) == 1:
+        return share
+    agents = split(devices)
+
+    def everywhere(shared: Any, *own: Any) -> Any:
+        specs = (PartitionSpec(), *(agents.spec for _ in own))
+        spread = jax.shard_map(share, mesh=agents.mesh, in_specs=specs, out_specs=agents.spec, check_vma=False)
+        return spread(shared, *own)
+
+    return everywhere
+
+
+def lanes(num_agents: int, batch_size: int, devices: tuple[jax.Device, ...]) -> int:
+    """How many of `num_agents` a device trains in step, the others in turns; all but on a CPU.
+
+    Args:
+        num_agents: of all devices together, whose number divides it.
+        batch_size: environment steps per update of an agent.
+        devices: what they are spread over.
+    """
+    own = num_agents // len(devices)
+    if devices[0].platform != "cpu":
+        return own
+    most = max(1, SAMPLES_IN_STEP // batch_size)
+    return max(count for count in range(1, own + 1) if own % count == 0 and count <= most)
+
+
+def split(devices: tuple[jax.Device, ...]) -> NamedSharding:
+    """The first axis split evenly over devices."""
+    return NamedSharding(jax.sharding.Mesh(np.array(devices), ("agents",)), PartitionSpec("agents"))
+
+
+def fill(tree: Any, num_agents: int) -> Any:
+    """Leaves [R, …] as [num_agents, …], the last agent repeated."""
+    return jax.tree.map(lambda x: x[np.minimum(np.arange(num_agents), len(x) - 1)], tree)
+
+
+def _num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
