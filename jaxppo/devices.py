@@ -14,7 +14,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 __all__ = ["devices_for", "fill", "filled", "lanes", "over_devices", "split", "use_cores"]
 
-SAMPLES_IN_STEP = 2**14  # of all agents that a core trains in step: about what its cache holds, by measurement
+# Samples of the agents that are in step, by measurement: on a core of its own, and where all cores work on one device.
+CORE_SAMPLES, SHARED_SAMPLES = 2**11, 2**14
 
 
 def use_cores() -> None:
@@ -91,7 +92,7 @@ def lanes(num_agents: int, batch_size: int, devices: tuple[jax.Device, ...]) -> 
     own = num_agents // len(devices)
     if devices[0].platform != "cpu":
         return own
-    most = max(1, SAMPLES_IN_STEP // batch_size)
+    most = max(1, (CORE_SAMPLES if len(devices) > 1 else SHARED_SAMPLES) // batch_size)
     return max(count for count in range(1, own + 1) if own % count == 0 and count <= most)
 
 

@@ -75,14 +75,15 @@ def test_devices_do_not_wait_for_each_other():
 
 
 def test_how_many_train_in_step():
-    """Equal shares in turns, no more of them than a core's cache holds samples of; one at least."""
+    """Equal shares in turns, no more samples of them than are good for a core; one at least."""
     two = tuple(jax.local_devices())
     for agents in (2, 6, 64, 74):
         for batch_size in (32, 512, 5000, 10**6):
             lanes = devices.lanes(agents, batch_size, two)
             assert (agents // 2) % lanes == 0
-            assert lanes == 1 or lanes * batch_size <= devices.SAMPLES_IN_STEP
-    assert devices.lanes(256, 512, two) == 32
+            assert lanes == 1 or lanes * batch_size <= devices.CORE_SAMPLES
+    assert devices.lanes(256, 512, two) == 4
+    assert devices.lanes(256, 512, two[:1]) == 32
     assert devices.lanes(2, 10**6, two) == 1
 
 
