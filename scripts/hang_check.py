@@ -1,6 +1,6 @@
 """Train 16 agents at once, 300 times over, and fail if any run stalls.
 
-    python scripts/hang_check.py [--runs 300] [--agents 16] [--timeout 60]
+    python scripts/hang_check.py [--runs 300] [--agents 16] [--timeout 60] [--cores]
 
 XLA's CPU backend in jaxlib 0.10.0 to 0.10.2 can deadlock on vmapped training loops, which is why jaxppo asks for an
 older one. A stalled run is told from a slow one by a watchdog, which prints where every thread is and ends the process.
@@ -22,9 +22,12 @@ def main() -> None:
     parser.add_argument("--agents", type=int, default=16)
     parser.add_argument("--timesteps", type=int, default=10_240, help="environment steps of each agent in each run")
     parser.add_argument("--timeout", type=float, default=60, help="seconds after which a run counts as stalled")
+    parser.add_argument("--cores", action="store_true", help="agents over the cores of the CPU, not under vmap")
     args = parser.parse_args()
+    if args.cores:
+        jaxppo.use_cores()
     config = jaxppo.Config(total_timesteps=args.timesteps)
-    train = jax.vmap(jaxppo.train, in_axes=(None, 0))
+    train = jaxppo.train_agents if args.cores else jax.vmap(jaxppo.train, in_axes=(None, 0))
     began = time.perf_counter()
     slowest = 0.0
     for run in range(args.runs):
