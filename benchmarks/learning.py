@@ -76,7 +76,11 @@ def main() -> None:
 
 def measure(env: str, seeds: int, method: str = "auto", **settings: str) -> tuple[dict, np.ndarray, np.ndarray]:
     """Train the preset; the scores, the steps [num_updates], and the returns [seeds, num_updates]."""
-    config = jaxppo.preset(env, method, **settings)
+    return train(env, jaxppo.preset(env, method, **settings), seeds)
+
+
+def train(name: str, config: jaxppo.Config, seeds: int) -> tuple[dict, np.ndarray, np.ndarray]:
+    """Train with `config`; see `measure`."""
     keys = jax.random.split(jax.random.key(0), seeds)
     began = time.perf_counter()
     program = jax.jit(jaxppo.train_agents, compiler_options=compiler_options()).lower(config, keys).compile()
@@ -87,7 +91,7 @@ def measure(env: str, seeds: int, method: str = "auto", **settings: str) -> tupl
     tail = max(1, config.num_updates // 10)
     scores = np.nanmean(returns[:, -tail:], axis=1)
     row = {
-        "env": env,
+        "env": name,
         "steps": config.num_updates * config.batch_size,
         "scores": [round(float(score), 3) for score in scores],
         "mean": round(float(scores.mean()), 3),

@@ -1,6 +1,6 @@
 """Memory: what was collected is what is learned from, and what is remembered is what was seen."""
 
-import dataclasses
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,6 @@ import probes
 import pytest
 
 import jaxppo
-from jaxppo import envs
 from jaxppo.envs.batch import batch
 from jaxppo.learners.minibatches import as_rows, minibatch_rows, predict, take, to_samples
 from jaxppo.rollout import collect, start
@@ -126,25 +125,6 @@ def test_acting_step_by_step():
         jaxppo.act_recurrent(config, state, carry, obs[0], reset[0, :2], greedy=True)
 
 
-def hidden_velocities():
-    """CartPole that shows where cart and pole are, not how fast they move."""
-    env = envs.make("CartPole-v1")
-
-    def reset(key, params):
-        state, obs = env.reset(key, params)
-        return state, obs[::2]
-
-    def step(key, state, action, params):
-        state, timestep = env.step(key, state, action, params)
-        return state, timestep._replace(obs=timestep.obs[::2])
-
-    observation = jax.ShapeDtypeStruct((2,), jnp.float32)
-    return dataclasses.replace(env, name="hidden", reset=reset, step=step, observation=observation)
-
-
-HIDDEN = hidden_velocities()
-
-
 def late_return(config, seeds=3):
     """Mean return over the last tenth of the updates, of each seed."""
     keys = jax.random.split(jax.random.key(5), seeds)
@@ -154,11 +134,15 @@ def late_return(config, seeds=3):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("memory", "low", "high"), [("gru", 200, 500), ("lstm", 200, 500), ("none", 0, 80)])
-def test_cartpole_without_velocities(memory, low, high):
+def test_cartpole_without_velocities(memory, low, high, monkeypatch):
     """Memory tells how fast things move, and without it the pole falls after some 50 steps, however long one trains."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    from hidden_velocities import hidden_velocities
+
     learner = jaxppo.SGD(learning_rate=2e-3)
+    network = jaxppo.MLP(memory=memory)
     config = jaxppo.Config(
-        env=HIDDEN, num_envs=16, total_timesteps=150_000, network=jaxppo.MLP(memory=memory), learner=learner
+        env=hidden_velocities(), num_envs=16, total_timesteps=150_000, network=network, learner=learner
     )
     assert low <= late_return(config, seeds=2).mean() <= high
 

@@ -1,0 +1,65 @@
+"""What memory is worth: CartPole that shows where cart and pole are, but not how fast they move.
+
+    python benchmarks/hidden_velocities.py [--memory none gru lstm] [--seeds 5] [--out benchmarks/results/hidden_velocities]
+
+One that sees velocities too reaches 500. A seed's score is its mean episode return over the last 10 % of the updates.
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import learning
+import record
+
+import jaxppo
+from jaxppo import envs
+
+MEMORIES = ("none", "gru", "lstm")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="CartPole without velocities, with memory and without.")
+    parser.add_argument("--memory", nargs="+", choices=MEMORIES, default=list(MEMORIES))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--timesteps", type=int, default=1_000_000)
+    parser.add_argument("--out", type=Path, help="write OUT.jsonl and OUT.png")
+    args = parser.parse_args()
+    jaxppo.use_cores()
+    env, rows = hidden_velocities(), []
+    for memory in args.memory:
+        config = jaxppo.Config(
+            env=env,
+            total_timesteps=args.timesteps,
+            num_envs=16,
+            network=jaxppo.MLP(memory=memory),
+            learner=jaxppo.SGD(learning_rate=1e-3, ent_coef=0.0),
+        )
+        row, steps, returns = learning.train(f"memory: {memory}", config, args.seeds)
+        rows.append({**row, **learning.curve(steps, returns)})
+    if args.out:
+        record.write(args.out.with_suffix(".jsonl"), rows)
+        learning.draw(args.out.with_suffix(".png"), rows)
+
+
+def hidden_velocities() -> envs.Env:
+    """CartPole-v1 whose observations are the cart's position and the pole's angle: [2]."""
+    env = envs.make("CartPole-v1")
+
+    def reset(key: jax.Array, params: Any) -> tuple[Any, jax.Array]:
+        state, obs = env.reset(key, params)
+        return state, obs[::2]
+
+    def step(key: jax.Array, state: Any, action: jax.Array, params: Any) -> tuple[Any, envs.TimeStep]:
+        state, timestep = env.step(key, state, action, params)
+        return state, timestep._replace(obs=timestep.obs[::2])
+
+    observation = jax.ShapeDtypeStruct((2,), jnp.float32)
+    return dataclasses.replace(env, name="CartPole, no velocities", reset=reset, step=step, observation=observation)
+
+
+if __name__ == "__main__":
+    main()
