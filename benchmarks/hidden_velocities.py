@@ -1,6 +1,7 @@
 """What memory is worth: CartPole that shows where cart and pole are, but not how fast they move.
 
-    python benchmarks/hidden_velocities.py [--memory none gru lstm] [--seeds 5] [--out benchmarks/results/hidden_velocities]
+    python benchmarks/hidden_velocities.py [--memory none gru lstm] [--seeds 5]
+                                           [--out benchmarks/results/hidden_velocities]
 
 One that sees velocities too reaches 500. A seed's score is its mean episode return over the last 10 % of the updates.
 """
