@@ -84,7 +84,7 @@ def over_startup() -> list[dict[str, Any]]:
                     {"study": "startup", "case": case, "cache": cache},
                     JAX_COMPILATION_CACHE_DIR=directory,
                     JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0.1",
-                    TF_CPP_MIN_LOG_LEVEL="2",
+                    TF_CPP_MIN_LOG_LEVEL="3",
                 )
                 for cache in ("empty", "filled")
             ]
