@@ -26,6 +26,7 @@ from typing import Any
 import record
 from cases import CASES
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
 AGENTS = (1, 4, 16, 64, 256)
 BASE_STEPS = 131_072
@@ -214,7 +215,7 @@ def draw(path: Path, rows: list[dict[str, Any]]) -> None:
     agents.set_xticks(AGENTS, AGENTS)
     agents.set_xlabel("agents at once, case A")
     agents.set_ylabel("thousand steps/s, all agents")
-    agents.set_ylim(0)
+    roomy(agents)
 
     points = chosen(rows, "length")
     steps = [row["steps"] / 1e3 for row in points]
@@ -224,11 +225,11 @@ def draw(path: Path, rows: list[dict[str, Any]]) -> None:
     length.minorticks_off()
     length.set_xlabel("thousand steps of training, case A")
     length.set_ylabel("µs per step", color="#0072B2")
-    length.set_ylim(0)
+    roomy(length)
     memory = length.twinx()
     memory.plot(steps, [row["peak_mib"] for row in points], "s--", color="#D55E00")
     memory.set_ylabel("peak memory (MiB)", color="#D55E00")
-    memory.set_ylim(0)
+    roomy(memory, 1.4)
     memory.spines["top"].set_visible(False)
 
     points = chosen(rows, "startup")
@@ -241,12 +242,18 @@ def draw(path: Path, rows: list[dict[str, Any]]) -> None:
         startup.set_xticks(range(len(bars)), [row["case"] for row in bars])
     startup.set_xlabel("case")
     startup.set_ylabel("s to the first update;\ncompilation strong")
-    startup.legend(frameon=False, fontsize=8, loc="lower right")
+    roomy(startup, 1.2)
+    startup.legend(frameon=False, fontsize=8, loc="upper center", ncols=2)
     for axis in (agents, length, startup):
         axis.spines["top"].set_visible(False)
         axis.grid(alpha=0.3, axis="y")
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+def roomy(axis: Axes, factor: float = 1.1) -> None:
+    """From 0 to beyond the highest value, for markers, a legend, or a line of another axis."""
+    axis.set_ylim(0, factor * axis.dataLim.ymax)
 
 
 if __name__ == "__main__":
