@@ -32,12 +32,14 @@ def main() -> None:
     jaxppo.use_cores()
     env, rows = hidden_velocities(), []
     for memory in args.memory:
+        # Of six settings tried on other seeds the one that kept what it had learned; those with 16 environments did not.
         config = jaxppo.Config(
             env=env,
             total_timesteps=args.timesteps,
-            num_envs=16,
+            num_envs=64,
+            normalize_obs=True,
             network=jaxppo.MLP(memory=memory),
-            learner=jaxppo.SGD(learning_rate=1e-3, ent_coef=0.0),
+            learner=jaxppo.SGD(learning_rate=2e-3, num_minibatches=8, ent_coef=0.0),
         )
         row, steps, returns = learning.train(f"memory: {memory}", config, args.seeds)
         rows.append({**row, **learning.curve(steps, returns)})
