@@ -32,7 +32,7 @@ def main() -> None:
     jaxppo.use_cores()
     env, rows = hidden_velocities(), []
     for memory in args.memory:
-        # Of six settings tried on other seeds the one that kept what it had learned; those with 16 environments did not.
+        # Of six settings tried on other seeds the one that kept what it had learned; with 16 environments none did.
         config = jaxppo.Config(
             env=env,
             total_timesteps=args.timesteps,
