@@ -26,26 +26,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="CartPole without velocities, with memory and without.")
     parser.add_argument("--memory", nargs="+", choices=MEMORIES, default=list(MEMORIES))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--timesteps", type=int, default=1_000_000)
+    parser.add_argument("--timesteps", type=int, default=500_000)
     parser.add_argument("--out", type=Path, help="write OUT.jsonl and OUT.png")
     args = parser.parse_args()
     jaxppo.use_cores()
-    env, rows = hidden_velocities(), []
+    rows = []
     for memory in args.memory:
-        # Of six settings tried on other seeds the one that kept what it had learned; with 16 environments none did.
-        config = jaxppo.Config(
-            env=env,
-            total_timesteps=args.timesteps,
-            num_envs=64,
-            normalize_obs=True,
-            network=jaxppo.MLP(memory=memory),
-            learner=jaxppo.SGD(learning_rate=2e-3, num_minibatches=8, ent_coef=0.0),
-        )
+        config = settings(memory, args.timesteps)
         row, steps, returns = learning.train(f"memory: {memory}", config, args.seeds)
         rows.append({**row, **learning.curve(steps, returns)})
     if args.out:
         record.write(args.out.with_suffix(".jsonl"), rows)
         learning.draw(args.out.with_suffix(".png"), rows)
+
+
+def settings(memory: str, timesteps: int) -> jaxppo.Config:
+    """The best of eight settings tried on other seeds.
+
+    Without normalised rewards the value's gradient, of returns near 100, takes most of what the limit on its norm leaves
+    to both, and seeds fall back to 300 now and then.
+    """
+    return jaxppo.Config(
+        env=hidden_velocities(),
+        total_timesteps=timesteps,
+        num_envs=32,
+        normalize_obs=True,
+        normalize_reward=True,
+        network=jaxppo.MLP(memory=memory),
+        learner=jaxppo.SGD(learning_rate=1e-3, ent_coef=0.0, vf_clip_eps=None),
+    )
 
 
 def hidden_velocities() -> envs.Env:
