@@ -43,8 +43,8 @@ def main() -> None:
 def settings(memory: str, timesteps: int) -> jaxppo.Config:
     """The best of eight settings tried on other seeds.
 
-    Without normalised rewards the value's gradient, of returns near 100, takes most of what the limit on its norm leaves
-    to both, and seeds fall back to 300 now and then.
+    Without normalised rewards the value's gradient, of returns near 100, takes most of what the limit on the norm of
+    both leaves, and seeds fall back to 300 now and then.
     """
     return jaxppo.Config(
         env=hidden_velocities(),
