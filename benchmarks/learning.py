@@ -36,6 +36,7 @@ LEVELS = {
     "Asterix-MinAtar": "15 to 20 by 1e7 (gymnax-blines, pgx)",
     "Breakout-MinAtar": "8 by 1e6, 35 to 50 by 1e7 (PureJaxRL, pgx)",
     "Freeway-MinAtar": "55 to 63 by 1e7 (gymnax-blines, pgx)",
+    "Seaquest-MinAtar": "no level known; about 0.1 untrained, measured here",
     "SpaceInvaders-MinAtar": "58 by 1e6, 130 to 150 by 1e7 (gymnax-blines, pgx)",
     "Catch-bsuite": "1, the ceiling",
     "DeepSea-bsuite": "0.99, the ceiling of 8 × 8",
