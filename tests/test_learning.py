@@ -36,7 +36,7 @@ def test_cartpole():
     ("env", "steps", "level"),
     [
         ("Acrobot-v1", 200_000, -100),
-        ("Pendulum-v1", 300_000, -300),
+        ("Pendulum-v1", 500_000, -250),  # in 300,000 one seed in fifteen is still at -600
         ("MountainCar-v0", 500_000, -115),
         ("MountainCarContinuous-v0", 300_000, 88),
         ("Catch-bsuite", 100_000, 0.95),
