@@ -176,10 +176,10 @@ def training(point: dict[str, Any]) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    first = rows[0]
+    first, revisions = rows[0], ", ".join(dict.fromkeys(row["git_revision"][:7] for row in rows))
     lines = [
         "`python benchmarks/scaling.py --out benchmarks/results/cost`",
-        f"at {first['git_revision']} on {first['device']['kind']}, jax {first['versions']['jax']}.",
+        f"at {revisions} on {first['device']['kind']}, jax {first['versions']['jax']}.",
     ]
     lines += ["", "| agents of case A | steps each | steps/s, all agents | peak memory (MiB) |", "|---|---|---|---|"]
     lines += [
