@@ -92,8 +92,11 @@ def lanes(num_agents: int, batch_size: int, devices: tuple[jax.Device, ...]) -> 
     own = num_agents // len(devices)
     if devices[0].platform != "cpu":
         return own
-    most = max(1, (CORE_SAMPLES if len(devices) > 1 else SHARED_SAMPLES) // batch_size)
-    return max(count for count in range(1, own + 1) if own % count == 0 and count <= most)
+    shared = len(devices) == 1
+    most = min(own, max(1, (SHARED_SAMPLES if shared else CORE_SAMPLES) // batch_size))
+    best = max(count for count in range(1, most + 1) if own % count == 0)
+    # Few in step leave cores idle that work on one device, so where the number divides badly there, all are.
+    return own if shared and best <= most // 2 else best
 
 
 def split(devices: tuple[jax.Device, ...]) -> NamedSharding:

@@ -84,6 +84,8 @@ def test_how_many_train_in_step():
             assert lanes == 1 or lanes * batch_size <= devices.CORE_SAMPLES
     assert devices.lanes(256, 512, two) == 4
     assert devices.lanes(256, 512, two[:1]) == 32
+    assert devices.lanes(61, 512, two[:1]) == 61  # a prime: one in step would leave a core idle
+    assert devices.lanes(122, 512, two) == 1
     assert devices.lanes(2, 10**6, two) == 1
 
 
