@@ -6,7 +6,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxppo.compilation import program
-from jaxppo.config import Config
+from jaxppo.config import Config, field_name
 from jaxppo.devices import devices_for, fill, filled, lanes, over_devices, split
 from jaxppo.fields import check
 from jaxppo.training import train
@@ -34,9 +34,10 @@ def train_agents(config: Config, keys: jax.Array) -> Result:
     typed = jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
     check(keys.ndim == (1 if typed else 2) and len(keys) > 0, "keys", f"shape {keys.shape}", "one or more in a row")
     for path, leaf in jax.tree_util.tree_leaves_with_path(config):
-        name = jax.tree_util.keystr(path, simple=True, separator=".").rsplit(".", 1)[-1]
         allowed = f"one number, or {len(keys)} in a row, as there are keys"
-        check(np.ndim(leaf) == 0 or len(leaf) == len(keys), name, f"array of shape {np.shape(leaf)}", allowed)
+        check(
+            np.ndim(leaf) == 0 or len(leaf) == len(keys), field_name(path), f"array of shape {np.shape(leaf)}", allowed
+        )
     everywhere = NamedSharding(split(devices_for(len(keys))).mesh, PartitionSpec())
     return _train_agents(*jax.device_put((config, keys), everywhere))
 

@@ -13,7 +13,7 @@ from jaxppo.fields import check, flag, hyperparameters, is_a, is_pytree, is_real
 from jaxppo.learners import SGD, Learner, TrustRegion
 from jaxppo.networks import CNN, MLP, Custom, Network, NetworkSpec
 
-__all__ = ["Config", "EnvParams", "batch_axes"]
+__all__ = ["Config", "EnvParams", "batch_axes", "canonical", "field_name"]
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -157,6 +157,11 @@ def batch_axes(config: Config) -> Config:
     return jax.tree.map(lambda leaf: 0 if np.ndim(leaf) else None, config)
 
 
+def field_name(path: Any) -> str:
+    """What the leaf of a config at this path is called, as in `learning_rate`."""
+    return jax.tree_util.keystr(path, simple=True, separator=".").rsplit(".", 1)[-1]
+
+
 def canonical(config: Config) -> Config:
     """The same config with every numeric leaf a strongly typed scalar, so that equal shapes never compile twice.
 
@@ -171,7 +176,7 @@ def canonical(config: Config) -> Config:
     def scalar(path: Any, leaf: Any) -> Any:
         if path[0] == jax.tree_util.GetAttrKey("env_params"):
             return leaf
-        name = jax.tree_util.keystr(path, simple=True, separator=".").rsplit(".", 1)[-1]
+        name = field_name(path)
         one = "one number here; to train an agent for each, jax.vmap over jaxppo.batch_axes(config)"
         check(np.ndim(leaf) == 0, name, f"array of shape {np.shape(leaf)}", one)
         return jnp.asarray(leaf, jnp.float32)
