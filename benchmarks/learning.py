@@ -84,7 +84,7 @@ def train(name: str, config: jaxppo.Config, seeds: int) -> tuple[dict, np.ndarra
     """Train with `config`; see `measure`."""
     keys = jax.random.split(jax.random.key(0), seeds)
     began = time.perf_counter()
-    program = jax.jit(jaxppo.train_agents, compiler_options=compiler_options()).lower(config, keys).compile()
+    program = jax.jit(jaxppo.train_agents, compiler_options=compiler_options(config)).lower(config, keys).compile()
     compiled = time.perf_counter()
     result = jax.block_until_ready(program(config, keys))
     ended = time.perf_counter()

@@ -148,22 +148,17 @@ def training(point: dict[str, Any]) -> dict[str, Any]:
     from jaxppo.compilation import compiler_options
 
     agents = point["agents"]
-    if agents > 1:
-        jaxppo.use_cores()
+    jaxppo.use_cores()
     config = case_config(point["case"], point["steps"])
 
-    def train(config: jaxppo.Config, key: jax.Array) -> jaxppo.Result:
-        return jaxppo.train(config, key)
+    def keys(seed: int) -> jax.Array:
+        return jax.random.split(jax.random.key(seed), agents)
 
-    def batched(seed: int) -> jax.Array:
-        key = jax.random.key(seed)
-        return key if agents == 1 else jax.random.split(key, agents)
-
-    program = jax.jit(train if agents == 1 else jaxppo.train_agents, compiler_options=compiler_options())
-    compiled = program.lower(config, batched(0)).compile()
+    program = jax.jit(jaxppo.train_agents, compiler_options=compiler_options(config))
+    compiled = program.lower(config, keys(0)).compile()
     seconds = []
     for seed in range(REPEATS + 1):
-        key = batched(seed)
+        key = keys(seed)
         began = time.perf_counter()
         jax.block_until_ready(compiled(config, key))
         seconds.append(time.perf_counter() - began)

@@ -37,25 +37,19 @@ def measure(name: str, repeats: int, quick: bool) -> str:
 
     case = CASES[name]
     agents = case["num_agents"]
-    if agents > 1:
-        jaxppo.use_cores()
+    jaxppo.use_cores()
     config = case_config(name, record.whole_updates(case, quick) * case["num_envs"] * case["num_steps"])
 
-    def train(config: jaxppo.Config, key: jax.Array) -> jaxppo.Result:
-        return jaxppo.train(config, key)
+    def keys(seed: int) -> jax.Array:
+        return jax.random.split(jax.random.key(seed), agents)
 
-    def batched(seed: int) -> jax.Array:
-        key = jax.random.key(seed)
-        return key if agents == 1 else jax.random.split(key, agents)
-
-    program = jax.jit(train if agents == 1 else jaxppo.train_agents, compiler_options=compiler_options())
+    program = jax.jit(jaxppo.train_agents, compiler_options=compiler_options(config))
     began = time.perf_counter()
-    compiled = program.lower(config, batched(0)).compile()
+    compiled = program.lower(config, keys(0)).compile()
     compile_s = time.perf_counter() - began
-    seconds, result = record.timed(lambda seed: jax.block_until_ready(compiled(config, batched(seed))), repeats)
+    seconds, result = record.timed(lambda seed: jax.block_until_ready(compiled(config, keys(seed))), repeats)
     peak_mib = record.peak_mib()
-    sampled = partial(jaxppo.evaluate, greedy=False)
-    evaluation = sampled if agents == 1 else jax.vmap(sampled, in_axes=(None, 0, 0))
+    sampled = jax.vmap(partial(jaxppo.evaluate, greedy=False), in_axes=(None, 0, 0))
     steps = config.num_updates * config.batch_size * agents
     returns = np.asarray(result.metrics.episode_return).reshape(agents, -1).mean(axis=0)
     return record.line(
@@ -66,7 +60,7 @@ def measure(name: str, repeats: int, quick: bool) -> str:
         seconds=seconds,
         compile_s=compile_s,
         peak_mib=peak_mib,
-        sampled_return=float(evaluation(config, result.state, batched(99)).mean()),
+        sampled_return=float(sampled(config, result.state, keys(99)).mean()),
         curve=record.curve(
             np.linspace(0, statistics.median(seconds), config.num_updates + 1)[1:].tolist(), returns.tolist()
         ),

@@ -1,4 +1,4 @@
-"""Many agents from Python, spread over the devices."""
+"""Agents from Python, spread over the devices."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxppo.compilation import program
 from jaxppo.config import Config, field_name
-from jaxppo.devices import devices_for, fill, filled, lanes, over_devices, split
+from jaxppo.devices import devices_for, fill, filled, lanes, over_devices, partners, placed
 from jaxppo.fields import check
 from jaxppo.training import train
 from jaxppo.types import Result
@@ -18,8 +18,9 @@ __all__ = ["train_agents"]
 def train_agents(config: Config, keys: jax.Array) -> Result:
     """Train an agent with each of the keys: `jax.vmap(jaxppo.train)`, but on all local devices at once.
 
-    Agents of which a device has several are trained side by side, and on a CPU a few at a time. What each becomes does
-    not depend on that, but for rounding. Works inside `jax.jit`.
+    Agents of which a device has several are trained side by side, and on a CPU a few at a time. A single agent has the
+    devices of a CPU to itself, if its minibatches are large enough to divide. What each agent becomes does not depend
+    on any of that, but for rounding. Works inside `jax.jit`.
 
     Args:
         config: what to train and how. Numbers in it are for all agents alike, and arrays [R, …] have one for each.
@@ -38,15 +39,19 @@ def train_agents(config: Config, keys: jax.Array) -> Result:
         check(
             np.ndim(leaf) == 0 or len(leaf) == len(keys), field_name(path), f"array of shape {np.shape(leaf)}", allowed
         )
-    everywhere = NamedSharding(split(devices_for(len(keys))).mesh, PartitionSpec())
+    everywhere = NamedSharding(placed(len(keys), _devices(config, keys)).mesh, PartitionSpec())
     return _train_agents(*jax.device_put((config, keys), everywhere))
 
 
 @program
 def _train_agents(config: Config, keys: jax.Array) -> Result:
-    num_agents, devices = len(keys), devices_for(len(keys))
+    num_agents, devices = len(keys), _devices(config, keys)
     each = jax.tree.map(lambda x: jnp.broadcast_to(x, (num_agents, *x.shape)) if x.ndim == 0 else x, config)
-    full = filled(num_agents, devices)
+    full = 1 if num_agents == 1 else filled(num_agents, devices)
     in_step = lanes(full, config.batch_size, devices)
     spread = over_devices(lambda _, *agent: train(*agent), full, devices, in_step)
     return jax.tree.map(lambda x: x[:num_agents], spread(None, *fill((each, keys), full)))
+
+
+def _devices(config: Config, keys: jax.Array) -> tuple[jax.Device, ...]:
+    return partners(config) if len(keys) == 1 else devices_for(len(keys))

@@ -2,33 +2,57 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from jaxppo.networks import MLP
+
+if TYPE_CHECKING:
+    from jaxppo.config import Config
 
 __all__ = ["compiler_options", "program"]
 
+SMALL_BATCH, SMALL_LAYER = 2**13, 2**15  # samples; numbers in a layer of a minibatch: by measurement, for the below
 
-def compiler_options() -> dict[str, Any]:
+
+def compiler_options(config: "Config | None" = None) -> dict[str, Any]:
     """What the package's programs are compiled with, as `jax.jit` takes it; nothing but on a CPU.
 
-    LLVM's costlier passes are left out, a third of the wait, since training runs as fast without
+    LLVM's costlier passes are left out, a third of the wait, since training runs as fast without. And where operations
+    are as small as this config's, none is divided over threads, which takes longer to arrange than it saves
     (docs/performance.md has the measurements).
     """
-    return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
+    if jax.default_backend() != "cpu":
+        return {}
+    options: dict[str, Any] = {"xla_backend_optimization_level": 1}
+    if config is not None and _is_small(config):
+        options["xla_disable_hlo_passes"] = "cpu-parallel-task-assigner"
+    return options
 
 
 def program(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`jax.jit(function)`, with the options above when it is called by itself: not inside a jit, vmap or grad."""
+    """`jax.jit(function)`, with the options of its first argument when called by itself: not in a jit, vmap or grad."""
     plain = jax.jit(function)
-    # The backend is not known before the first call: asking for it would start it.
-    outermost = functools.cache(lambda: jax.jit(function, compiler_options=compiler_options()))
+    compiled: Any = functools.cache(lambda *options: jax.jit(function, compiler_options=dict(options)))
 
     @functools.wraps(function)
     def call(*args: Any) -> Any:
         # A jit of the caller's traces even what depends on no argument. JAX refuses options under grad as well.
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in (jnp.zeros(()), *jax.tree.leaves(args)))
-        return (plain if traced else outermost())(*args)
+        # The backend is not known before the first call: asking for it would start it.
+        return (plain if traced else compiled(*compiler_options(args[0]).items()))(*args)
 
     return call
+
+
+def _is_small(config: "Config") -> bool:
+    """Whether a core does each operation faster alone: a perceptron on minibatches that fit its caches."""
+    network = config.network
+    if not isinstance(network, MLP):
+        return False
+    inputs = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(config.make_env().observation))
+    widest = max(inputs, *network.hidden, 0 if network.memory == "none" else network.memory_size)
+    return config.batch_size <= SMALL_BATCH and config.minibatch_size * widest <= SMALL_LAYER

@@ -125,6 +125,11 @@ class Config:
         return self.num_envs * self.num_steps
 
     @property
+    def minibatch_size(self) -> int:
+        """Environment steps per gradient step; all of an update's where the learner knows no minibatches."""
+        return self.batch_size // getattr(self.learner, "num_minibatches", 1)
+
+    @property
     def num_updates(self) -> int:
         """Updates in `total_timesteps`, rounded down."""
         return self.total_timesteps // self.batch_size

@@ -1,25 +1,33 @@
-"""Many agents over the devices of this machine, and the cores of its CPU as devices.
+"""Agents over the devices of this machine, and the cores of its CPU as devices.
 
 XLA runs the operations of a training loop one after the other, and small ones leave all cores of a CPU but one idle. So
-it is faster to train an agent on each core than to train them all in step (docs/performance.md).
+it is faster to train an agent on each core than to train them all in step, and where there is but one agent, to divide
+its environments and minibatches over the cores (`jaxppo.together`; docs/performance.md has the measurements).
 """
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-__all__ = ["devices_for", "fill", "filled", "lanes", "over_devices", "split", "use_cores"]
+from jaxppo import together
+
+if TYPE_CHECKING:  # it would import environments, and use_cores comes before those
+    from jaxppo.config import Config
+
+__all__ = ["devices_for", "fill", "filled", "lanes", "over_devices", "partners", "placed", "use_cores"]
 
 # Samples of the agents that are in step, by measurement: on a core of its own, and where all cores work on one device.
 CORE_SAMPLES, SHARED_SAMPLES = 2**11, 2**14
+# Samples of a minibatch that are worth a core, where several train one agent.
+PARTNER_SAMPLES = 2**9
 
 
 def use_cores() -> None:
-    """Have JAX take each core of the CPU for a device, over which `train_agents` and `sweep` spread their agents.
+    """Have JAX take each core of the CPU for a device, over which `train_agents` spreads agents, or one agent's work.
 
     Call it before JAX's first computation. Where the number of CPU devices was chosen already, by
     `JAX_NUM_CPU_DEVICES`, `jax_num_cpu_devices` or in `XLA_FLAGS`, that number stays.
@@ -36,10 +44,28 @@ def use_cores() -> None:
 
 
 def devices_for(num_agents: int) -> tuple[jax.Device, ...]:
-    """The fewest local devices on which the largest share of so many agents is as small as on all."""
+    """The fewest local devices on which the largest share of so many agents is as small as on all.
+
+    One agent has one device, though it may have `partners`.
+    """
     devices = jax.local_devices()
     largest = -(-num_agents // len(devices))
     return tuple(devices[: -(-num_agents // largest)])
+
+
+def partners(config: "Config") -> tuple[jax.Device, ...]:
+    """The local devices that train one agent together: cores of a CPU, as many as its work divides over and is worth.
+
+    Other devices are not known to gain from it, so there one does it all.
+    """
+    devices, size = jax.local_devices(), config.minibatch_size
+    # With another objective the gradient, the most of the work, stays whole.
+    divides = getattr(getattr(config.learner, "objective", None), "mean_over_samples", False)
+    if devices[0].platform != "cpu" or not divides:
+        return tuple(devices[:1])
+    parts = size // config.num_steps if config.make_network().recurrent else size  # a sequence is not divided
+    most = max(1, min(len(devices), size // PARTNER_SAMPLES))
+    return tuple(devices[: max(n for n in range(1, most + 1) if config.num_envs % n == 0 and parts % n == 0)])
 
 
 def filled(num_agents: int, devices: tuple[jax.Device, ...]) -> int:
@@ -53,8 +79,10 @@ def over_devices(
     """`function(shared, …)` of one agent, for `num_agents` of them: a share on each device, `lanes` at a time in step.
 
     All arguments but the first and all results get a first axis of `num_agents`, which `lanes * len(devices)` divides.
+    Where a single agent has several devices, they train it together.
     """
-    turns = num_agents // (lanes * len(devices))
+    alone = num_agents == 1
+    turns = 1 if alone else num_agents // (lanes * len(devices))
 
     def in_step(shared: Any, own: Any) -> Any:
         if lanes > 1:
@@ -71,7 +99,9 @@ def over_devices(
 
     if len(devices) == 1:
         return share
-    agents = split(devices)
+    if alone:
+        return together.everyone(share, devices)
+    agents = placed(num_agents, devices)
 
     def everywhere(shared: Any, *own: Any) -> Any:
         specs = (PartitionSpec(), *(agents.spec for _ in own))
@@ -85,11 +115,11 @@ def lanes(num_agents: int, batch_size: int, devices: tuple[jax.Device, ...]) -> 
     """How many of `num_agents` a device trains in step, the others in turns; all but on a CPU.
 
     Args:
-        num_agents: of all devices together, whose number divides it.
+        num_agents: of all devices, whose number divides it; or one agent of all of them.
         batch_size: environment steps per update of an agent.
         devices: what they are spread over.
     """
-    own = num_agents // len(devices)
+    own = max(1, num_agents // len(devices))
     if devices[0].platform != "cpu":
         return own
     shared = len(devices) == 1
@@ -99,9 +129,10 @@ def lanes(num_agents: int, batch_size: int, devices: tuple[jax.Device, ...]) -> 
     return own if shared and best <= most // 2 else best
 
 
-def split(devices: tuple[jax.Device, ...]) -> NamedSharding:
-    """The first axis split evenly over devices."""
-    return NamedSharding(jax.sharding.Mesh(np.array(devices), ("agents",)), PartitionSpec("agents"))
+def placed(num_agents: int, devices: tuple[jax.Device, ...]) -> NamedSharding:
+    """Where what has a first axis of agents lies: split evenly over the devices, or on each of them if it is one."""
+    mesh = Mesh(np.array(devices), ("agents",))
+    return NamedSharding(mesh, PartitionSpec() if num_agents == 1 else PartitionSpec("agents"))
 
 
 def fill(tree: Any, num_agents: int) -> Any:

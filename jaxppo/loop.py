@@ -1,7 +1,8 @@
 """The host loop around the compiled program: agents side by side, in chunks of updates.
 
 A run and a sweep train alike: a run has one agent. Agents share everything that is static in their configs; they differ
-in leaves and keys, which are stacked along a first axis, R agents long, and spread over devices (`jaxppo.devices`).
+in leaves and keys, which are stacked along a first axis, R agents long, and spread over devices (`jaxppo.devices`),
+which may also train a single agent together.
 """
 
 import signal
@@ -19,7 +20,7 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from jaxppo.compilation import compiler_options
 from jaxppo.config import Config, canonical
-from jaxppo.devices import fill, lanes, over_devices, split
+from jaxppo.devices import fill, lanes, over_devices, placed
 from jaxppo.training import init_step, update_step
 from jaxppo.types import Metrics, TrainState
 
@@ -115,7 +116,8 @@ def stack(configs: Sequence[Config]) -> Config:
 
 def begin(configs: Config, keys: jax.Array, devices: tuple[jax.Device, ...]) -> TrainState:
     """The states [R, …] of agents before their first update; consumes `keys` [R]."""
-    return _compiled(_init, len(keys), devices, len(keys) // len(devices))(None, configs, keys)
+    in_step = max(1, len(keys) // len(devices))
+    return _compiled(_init, len(keys), devices, in_step, *compiler_options().items())(None, configs, keys)
 
 
 def shapes(configs: Config, num_agents: int) -> TrainState:
@@ -125,16 +127,17 @@ def shapes(configs: Config, num_agents: int) -> TrainState:
 
 
 def compile_program(config: Config, num_agents: int, devices: tuple[jax.Device, ...]) -> Program:
-    """Compile the training of R agents, R being a multiple of the number of devices, with configs like `config`."""
+    """Compile the training of R agents, with configs like `config`; the number of devices divides R, or R is 1."""
     began = time.perf_counter()
     configs = jax.eval_shape(lambda: fill(stack([config]), num_agents))
     states = shapes(configs, num_agents)
     in_step = lanes(num_agents, config.batch_size, devices)
-    compiled = _compiled(_chunk, num_agents, devices, in_step).lower(jnp.int32(1), configs, states).compile()
+    advance = _compiled(_chunk, num_agents, devices, in_step, *compiler_options(config).items())
+    compiled = advance.lower(jnp.int32(1), configs, states).compile()
     memory = compiled.memory_analysis()
     sizes = ("argument_size_in_bytes", "output_size_in_bytes", "temp_size_in_bytes")
     peak_bytes = sum(getattr(memory, size, 0) for size in sizes) - getattr(memory, "alias_size_in_bytes", 0)
-    return Program(compiled, num_agents, split(devices), time.perf_counter() - began, peak_bytes)
+    return Program(compiled, num_agents, placed(num_agents, devices), time.perf_counter() - began, peak_bytes)
 
 
 def rows(metrics: Mapping[str, np.ndarray], agent: int) -> list[dict[str, Any]]:
@@ -187,18 +190,22 @@ def _chunk(num_updates: jax.Array, config: Config, state: TrainState) -> tuple[T
 
 @cache
 def _compiled(
-    function: Callable[[Any, Any, Any], Any], num_agents: int, devices: tuple[jax.Device, ...], lanes: int
+    function: Callable[[Any, Any, Any], Any],
+    num_agents: int,
+    devices: tuple[jax.Device, ...],
+    lanes: int,
+    *options: tuple[str, Any],
 ) -> Any:
     """`function(shared, …)` of one agent, compiled for R of them over the devices, so many at a time in step on each.
 
     The states that `_chunk` is given are taken over.
     """
-    agents = split(devices)
+    agents = placed(num_agents, devices)
     everywhere = NamedSharding(agents.mesh, PartitionSpec())
     return jax.jit(
         wraps(function)(over_devices(function, num_agents, devices, lanes)),
         donate_argnums=2 if function is _chunk else (),
         in_shardings=(everywhere, agents, agents),
         out_shardings=agents,
-        compiler_options=compiler_options(),
+        compiler_options=dict(options),
     )

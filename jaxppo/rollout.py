@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxppo import together
 from jaxppo.distributions import Distribution
 from jaxppo.envs.base import Box, Space
 from jaxppo.envs.batch import EnvBatch
@@ -58,16 +59,17 @@ class EpisodeStats(NamedTuple):
 
 
 def start(envs: EnvBatch, network: Network, key: jax.Array, num_envs: int) -> EnvLoop:
-    """Reset every environment. Consumes `key`."""
-    env_state, obs = envs.reset(jax.random.split(key, num_envs))
-    zeros = jnp.zeros(num_envs, jnp.float32)
+    """Reset this device's share of `num_envs` environments. Consumes `key`."""
+    keys = together.share(jax.random.split(key, num_envs))
+    env_state, obs = envs.reset(keys)
+    zeros = jnp.zeros(len(keys), jnp.float32)
     return EnvLoop(
         env_state=env_state,
         obs=obs,
-        reset=jnp.ones(num_envs, bool),
-        carry=network.initial_carry(num_envs),
+        reset=jnp.ones(len(keys), bool),
+        carry=network.initial_carry(len(keys)),
         episode_return=zeros,
-        episode_length=jnp.zeros(num_envs, jnp.int32),
+        episode_length=jnp.zeros(len(keys), jnp.int32),
         discounted_return=zeros,
     )
 
@@ -82,10 +84,10 @@ def collect(
     num_steps: int,
     reward_discount: float | jax.Array | None,
 ) -> tuple[EnvLoop, Trajectory, EpisodeStats]:
-    """Act for `num_steps` steps in every environment. Consumes `key`.
+    """Act for `num_steps` steps in every environment of this device. Consumes `key`.
 
     Args:
-        envs: the environments.
+        envs: this device's environments; all there are, unless devices train the agent together.
         network: the actor-critic.
         params: its parameters.
         view: how the network sees observations (the frozen normaliser), or None for as they are.
@@ -97,17 +99,18 @@ def collect(
     Returns:
         Where collection stands afterwards, the segment, and sums over the episodes that ended in it.
     """
-    num_envs = loop.reset.shape[0]
+    num_envs = len(loop.reset) * together.num_devices()  # of all devices, which draw for all and take their own
     see = view or (lambda obs: obs)
 
     # Random numbers are drawn for the whole segment at once, and so are the resets while they are few bytes. Each call
     # of the generator is a loop that takes XLA a while to compile, hence so few of them.
     key_noise, key_steps, key_resets = jax.random.split(key, 3)
-    one = jax.eval_shape(lambda: network.apply(params, loop.carry, see(loop.obs), loop.reset)[1])
+    one = jax.eval_shape(lambda: together.gather(network.apply(params, loop.carry, see(loop.obs), loop.reset)[1]))
     segment = jax.eval_shape(jax.vmap(lambda _, x: x, in_axes=(0, None)), jnp.arange(num_steps), one)
-    noises = segment.noise(key_noise)
-    step_keys = jax.random.split(key_steps, (num_steps, num_envs))
-    resets: Any = jax.random.split(key_resets, (num_steps, num_envs))
+    keys = (jax.random.split(key, (num_steps, num_envs)) for key in (key_steps, key_resets))
+    step_keys: jax.Array
+    resets: Any
+    noises, step_keys, resets = together.share((segment.noise(key_noise), *keys), axis=1)
     ahead = num_steps * _num_bytes(jax.eval_shape(envs.reset, resets[0])) <= RESETS_AHEAD_BYTES
     if ahead:
         resets = jax.vmap(envs.reset)(resets)

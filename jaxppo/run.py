@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxppo import results
 from jaxppo.config import Config
+from jaxppo.devices import partners
 from jaxppo.loggers import streams
 from jaxppo.loop import Training, agent_keys, begin, compile_program, interruption, logged, rows, stack
 from jaxppo.plot import write_curves
@@ -60,7 +61,7 @@ def train_run(
     agents = {"": {**to_cells(config), "seed": seed}}
     with interruption() as interrupted, streams(loggers, path, agents, config.num_updates, log_interval) as opened:
         key_train, key_evaluate = agent_keys(seed)
-        configs, devices = stack([config]), (jax.local_devices()[0],)
+        configs, devices = stack([config]), partners(config)
         began = time.perf_counter()
         program = compile_program(config, 1, devices)
         training = Training(program, configs, begin(configs, key_train[None], devices))
@@ -81,7 +82,7 @@ def train_run(
     progress.close()
     returns = None
     if status != "diverged":
-        policy = jax.tree.map(lambda x: x[0], training.states.policy)
+        policy = jax.tree.map(lambda x: x[0], jax.device_get(training.states.policy))  # from all devices to one
         results.write_policy(path, policy)
         returns = np.asarray(evaluate(config, policy, key_evaluate, eval_episodes))
     outcome = Outcome(status, training.done, compile_seconds, training.seconds, returns)

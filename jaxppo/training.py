@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxppo import envs
+from jaxppo import envs, together
 from jaxppo.advantages import gae
 from jaxppo.compilation import program
 from jaxppo.config import Config, canonical
@@ -63,7 +63,7 @@ def _train(config: Config, key: jax.Array) -> Result:
 
 
 def build(config: Config, num_envs: int | None = None) -> tuple[EnvBatch, Network]:
-    """The environments, `config.num_envs` of them unless told otherwise, and the network bound to their spaces."""
+    """The environments, `num_envs` in place of `config.num_envs` if given, and the network bound to their spaces."""
     env = config.make_env()
     env_params = envs.override(env, config.env_params)
     return batch(env, env_params, num_envs or config.num_envs, config.num_envs), config.make_network()
@@ -79,7 +79,7 @@ def init_step(config: Config, key: jax.Array) -> TrainState:
         policy=Policy(params, RunningMoments.zeros(seen) if config.normalize_obs else None),
         reward_moments=RunningMoments.zeros(jnp.zeros(())) if config.normalize_reward else None,
         learner=config.learner.init(params),
-        loop=start(env_batch, network, key_envs, config.num_envs),
+        loop=together.gather(start(env_batch, network, key_envs, config.num_envs)),
         key=key,
         num_updates=jnp.zeros((), jnp.int32),
     )
@@ -88,8 +88,11 @@ def init_step(config: Config, key: jax.Array) -> TrainState:
 def update_step(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
     """`update` without its own jit, for use inside a compiled program."""
     key, key_collect, key_learn = jax.random.split(state.key, 3)
-    loop, trajectory, episodes = collect_segment(config, state, key_collect)
-    segment, obs_moments, reward_moments = learning_batch(config, state, loop, trajectory)
+    own = state.replace(loop=together.share(state.loop))
+    loop, trajectory, episodes = collect_segment(config, own, key_collect)
+    segment, obs_moments, reward_moments = learning_batch(config, own, loop, trajectory)
+    loop, episodes, carry = together.gather((loop, episodes, segment.carry))
+    segment = together.gather(segment._replace(carry=()), axis=1)._replace(carry=carry)
     progress = jnp.minimum(state.num_updates / config.num_updates, 1.0)
     learner, params, metrics = config.learner.update(
         config.make_network(), state.learner, state.policy.params, segment, key_learn, progress
@@ -142,10 +145,10 @@ def learning_batch(
     params, obs_moments, view = state.policy.params, state.policy.obs_moments, _view(config, state)
     # Observation statistics stay frozen until the update is over, so that the first ratios are exactly 1.
     if obs_moments is not None and trajectory.raw_obs is not None:
-        obs_moments = obs_moments.merge(split_mask(trajectory.raw_obs)[0])
+        obs_moments = obs_moments.merge(together.gather(split_mask(trajectory.raw_obs)[0], axis=1))
     reward, reward_moments = trajectory.reward, state.reward_moments
     if reward_moments is not None and trajectory.discounted_return is not None:
-        reward_moments = reward_moments.merge(trajectory.discounted_return)
+        reward_moments = reward_moments.merge(together.gather(trajectory.discounted_return, axis=1))
         reward = scale(reward_moments, reward, config.reward_clip)
 
     last_obs = loop.obs if view is None else view(loop.obs)

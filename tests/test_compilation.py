@@ -1,10 +1,11 @@
-"""Options of the compiler: used at the top level, and out of the way inside another's program."""
+"""Options of the compiler: used at the top level, out of the way inside another's program, and right for a config."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxppo
 from jaxppo import compilation
 from jaxppo.compilation import program
 
@@ -16,11 +17,11 @@ def double(x):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """How often the options were asked for, as a list that grows."""
+    """What the options were asked for, as a list that grows."""
     calls = []
 
-    def options():
-        calls.append(1)
+    def options(config):
+        calls.append(config)
         return {"xla_backend_optimization_level": 1}
 
     monkeypatch.setattr(compilation, "compiler_options", options)
@@ -29,10 +30,12 @@ def asked(monkeypatch):
 
 def test_options_at_the_top_level(asked):
     """A call by itself compiles with the options, once for all calls."""
-    function = program(double)
+    traced = []
+    function = program(lambda x: traced.append(x) or double(x))
     for _ in range(2):
         assert function(jnp.float32(1)) == 2
-    assert len(asked) == 1
+    assert asked == [1, 1]
+    assert len(traced) == 1
 
 
 def test_no_options_under_vmap_and_grad(asked):
@@ -57,4 +60,26 @@ def test_the_options_are_known():
     options = compilation.compiler_options()
     assert jax.default_backend() == "cpu"
     assert options
+    assert jax.jit(double, compiler_options=options)(jnp.float32(3)) == 6
+
+
+@pytest.mark.parametrize(
+    ("fields", "small"),
+    [
+        ({}, True),
+        ({"network": jaxppo.MLP(hidden=(256, 256))}, True),
+        ({"network": jaxppo.MLP(memory="gru")}, True),
+        ({"network": jaxppo.MLP(hidden=(512,))}, False),
+        ({"network": jaxppo.MLP(memory="lstm", memory_size=512)}, False),
+        ({"num_envs": 64, "learner": jaxppo.SGD(num_minibatches=16)}, True),
+        ({"num_envs": 128, "learner": jaxppo.SGD(num_minibatches=32)}, False),  # collection is large
+        ({"num_envs": 64}, False),  # minibatches are large
+        ({"env": "Breakout-MinAtar"}, False),  # observations are large
+        ({"env": "Breakout-MinAtar", "network": jaxppo.CNN()}, False),
+    ],
+)
+def test_small_operations_are_not_divided(fields, small):
+    """Not over threads, where all of them are small."""
+    options = compilation.compiler_options(jaxppo.Config(**fields))
+    assert ("xla_disable_hlo_passes" in options) == small
     assert jax.jit(double, compiler_options=options)(jnp.float32(3)) == 6

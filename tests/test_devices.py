@@ -135,7 +135,7 @@ def test_cores_become_devices():
 
 
 def test_a_sweep_has_the_cores(tmp_path):
-    """From the command line, unless someone says otherwise; a run has no use for them."""
+    """From the command line, unless someone says otherwise, and so has a run."""
     code = (
         "import sys, jaxppo.cli; sys.argv = ['jaxppo', *{argv}, '--env', 'CartPole-v1', '--total-timesteps', '1024', "
         "'--out', {out!r}]; jaxppo.cli.main(); import jax; print(); print(jax.local_device_count())"
@@ -145,4 +145,4 @@ def test_a_sweep_has_the_cores(tmp_path):
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     assert run(sweep).splitlines()[-1] == str(cores)
     assert run(sweep.replace("sweep')", "other')"), JAX_NUM_CPU_DEVICES="2").splitlines()[-1] == "2"
-    assert run(train).splitlines()[-1] == "1"
+    assert run(train).splitlines()[-1] == str(cores)

@@ -18,7 +18,7 @@ COMMANDS = {
     "report": "Write the report of a sweep: a page of tables and figures.",
     "envs": "List the environments and whether jaxppo can train on them.",
 }
-TRAIN_MANY = ("sweep", "reproduce")
+TRAIN = ("train", "sweep", "reproduce")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         first = "jax" not in sys.modules  # whoever imported it has made choices already
         keep_programs()
-        if first and argv[0] in TRAIN_MANY:
+        if first and argv[0] in TRAIN:
             from jaxppo.devices import use_cores
 
             use_cores()

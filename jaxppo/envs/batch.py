@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxppo import together
 from jaxppo.envs.base import Env, Space, TimeStep
 from jaxppo.fields import check
 
@@ -29,7 +30,7 @@ class EnvBatch(NamedTuple):
 
 
 def batch(env: Env, params: Any, num_envs: int, num_settings: int) -> EnvBatch:
-    """`num_envs` copies of `env`.
+    """This device's share of `num_envs` copies of `env`; all of them, unless devices train an agent together.
 
     Args:
         env: the environment.
@@ -73,6 +74,6 @@ def _spread(env: Env, params: Any, num_envs: int, num_settings: int) -> tuple[An
     mapped = jax.tree_util.tree_map_with_path(several, params, env.params)
     if not any(jax.tree.leaves(mapped)):
         return params, None
-    order = np.arange(num_envs) % num_settings
-    each = jax.tree.map(lambda leaf, is_mapped: leaf[order] if is_mapped else leaf, params, mapped)
+    order = together.share(np.arange(num_envs) % num_settings)
+    each = jax.tree.map(lambda leaf, is_mapped: jnp.asarray(leaf)[order] if is_mapped else leaf, params, mapped)
     return each, jax.tree.map(lambda is_mapped: 0 if is_mapped else None, mapped)

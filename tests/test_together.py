@@ -1,0 +1,152 @@
+"""An agent that devices train together is the one that a single device trains."""
+
+import dataclasses
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxppo
+from jaxppo import devices, results, together
+from jaxppo.progress import Silent
+from jaxppo.run import train_run
+
+KEY = jax.random.key(0)
+SMALL = {"num_steps": 16, "total_timesteps": 256, "network": jaxppo.MLP(hidden=(32,))}
+
+
+@pytest.fixture
+def worth(monkeypatch):
+    """However few samples are worth a device."""
+    monkeypatch.setattr(devices, "PARTNER_SAMPLES", 1)
+
+
+def assert_same(actual, expected):
+    """All leaves, up to what another order of sums makes of them."""
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+            a, b = jax.random.key_data(a), jax.random.key_data(b)
+        np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-5)
+
+
+DIVIDED = {
+    "clip": {},
+    "a gaussian, all that is normalised": {"env": "Pendulum-v1", "normalize_obs": True, "normalize_reward": True},
+    "memory": {
+        "network": jaxppo.MLP(hidden=(8,), memory="lstm", memory_size=8),
+        "learner": jaxppo.SGD(num_minibatches=2),
+    },
+    "adaptive penalty": {"learner": jaxppo.SGD(objective=jaxppo.AdaptiveKL(), learning_rate=1e-2)},
+    "few steps": {"learner": jaxppo.SGD(kl_limit=1e-3, learning_rate=1e-2)},
+    "rows in order": {"learner": jaxppo.SGD(shuffle=False, normalize_advantage=False)},
+    "a setting for each environment": {"env_params": {"gravity": np.array([5.0, 8.0, 11.0, 14.0])}},
+    "truncations": {"env_params": {"max_steps_in_episode": 7}},
+}
+
+
+@pytest.mark.parametrize("fields", DIVIDED.values(), ids=DIVIDED.keys())
+@pytest.mark.usefixtures("worth")
+def test_agent_is_that_of_one_device(fields):
+    """Its state, environments and random numbers with it, and all metrics."""
+    config = jaxppo.Config(**{**SMALL, **fields})
+    assert len(devices.partners(config)) == 2
+    stacked = jax.tree.map(lambda x: x[None] if np.ndim(x) else x, config)
+    both = jaxppo.train_agents(stacked, KEY[None])
+    assert_same(jax.tree.map(lambda x: x[0], both), jaxppo.train(config, KEY))
+    assert len(both.metrics.entropy.devices()) == 2
+
+
+WHOLE = {
+    "trust region": {"learner": jaxppo.TrustRegion()},
+    "minibatches of one": {"learner": jaxppo.SGD(num_minibatches=64, normalize_advantage=False)},
+}
+
+
+@pytest.mark.parametrize("fields", WHOLE.values(), ids=WHOLE.keys())
+def test_learning_that_does_not_divide(fields):
+    """Each device does all of it, and they agree."""
+    config = jaxppo.Config(**{**SMALL, **fields})
+    assert len(devices.partners(config)) == 1
+    train = together.everyone(lambda key: jaxppo.train(config, key), tuple(jax.local_devices()))
+    assert_same(jax.jit(train)(KEY), jaxppo.train(config, KEY))
+
+
+@pytest.mark.usefixtures("worth")
+def test_work_is_divided():
+    """Products have half the rows, in collection as in the gradient, and gradients are summed."""
+    lowered = jax.jit(jaxppo.train_agents).lower(jaxppo.Config(**SMALL), KEY[None]).as_text()
+    rows = {int(found) for found in re.findall(r"dot_general.*-> tensor<(\d+)x32xf32>", lowered)}
+    assert {2, 8} <= rows  # of 4 environments, and of minibatches of 16
+    assert not {4, 16} & (rows - {4})  # 4 observations are the rows of the weights' gradient
+    assert "all_reduce" in lowered
+    assert "all_gather" in lowered
+
+
+def test_who_trains_together():
+    """As many as divide environments and minibatches, or whole sequences, with enough samples for each."""
+
+    def count(**fields):
+        return len(devices.partners(jaxppo.Config(total_timesteps=10**6, **fields)))
+
+    assert count() == 1
+    assert count(num_envs=32) == 2
+    assert count(num_envs=33) == 1  # does not divide
+    assert count(num_envs=32, learner=jaxppo.SGD(num_minibatches=8)) == 1  # minibatches of 512
+    assert count(num_envs=32, learner=jaxppo.TrustRegion()) == 1
+    memory = jaxppo.MLP(memory="gru")
+    assert count(num_envs=32, network=memory) == 2
+    assert count(num_envs=36, num_steps=256, network=memory) == 1  # nine sequences in a minibatch
+
+
+def test_numbers_across_devices():
+    """Shares are parts in order; gathering undoes sharing; mean and largest are over all of them."""
+    tree = {"a": jnp.arange(8.0).reshape(4, 2), "b": jnp.arange(4) > 1, "keys": jax.random.split(KEY, 4)}
+
+    def function(tree):
+        own = together.share(tree)
+        index = jax.lax.axis_index(together.AXIS).astype(jnp.float32)
+        averaged = together.mean({"x": own["a"], "y": index})
+        across = together.gather(together.share(tree["a"], axis=1), axis=1)
+        return together.gather(own), averaged, together.largest(index), together.num_devices(), across
+
+    both = tuple(jax.local_devices())
+    again, averaged, largest, count, across = jax.jit(together.everyone(function, both))(tree)
+    assert_same(again, tree)
+    assert_same(across, tree["a"])
+    np.testing.assert_allclose(averaged["x"], [[2, 3], [4, 5]])
+    assert (averaged["y"], largest, count) == (0.5, 1, 2)
+
+
+def test_alone_there_is_nothing_to_share():
+    """Outside of such a program the functions leave everything as it is."""
+    x = jnp.arange(3.0)
+    assert together.num_devices() == 1
+    for function in (together.share, together.gather, together.mean, together.largest):
+        assert function(x) is x
+
+
+def test_a_run_on_two_devices(tmp_path, monkeypatch):
+    """The same metrics as on one, and a policy that evaluates."""
+    config = jaxppo.Config(**{**SMALL, "total_timesteps": 2560})
+    for name, samples in (("one", 10**6), ("two", 1)):
+        monkeypatch.setattr(devices, "PARTNER_SAMPLES", samples)
+        results.create(tmp_path / name, overwrite=False)
+        outcome = train_run(config, 0, tmp_path / name, Silent(), eval_episodes=4)
+        assert outcome.status == "finished"
+        assert outcome.returns.shape == (4,)
+    one, two = (results.read_metrics(tmp_path / name) for name in ("one", "two"))
+    assert len(one) == len(two) == 40
+    for a, b in zip(one[:10], two[:10], strict=True):
+        for name in ("entropy", "value_loss", "ratio_max", "grad_norm"):
+            np.testing.assert_allclose(a[name], b[name], rtol=5e-3, atol=1e-5)
+
+
+@pytest.mark.usefixtures("worth")
+def test_numbers_of_the_config_may_be_arrays_of_one():
+    """As for several agents."""
+    config = jaxppo.Config(**SMALL)
+    many = dataclasses.replace(config, learner=jaxppo.SGD(learning_rate=jnp.array([1e-3])))
+    one = dataclasses.replace(config, learner=jaxppo.SGD(learning_rate=1e-3))
+    assert_same(jaxppo.train_agents(many, KEY[None]).metrics, jaxppo.train_agents(one, KEY[None]).metrics)
