@@ -125,7 +125,7 @@ def first_update(point: dict[str, Any]) -> dict[str, Any]:
     imported = time.time() - point["began"]
     began = time.perf_counter()
     state = jax.eval_shape(init, config, key)
-    options = compiler_options()
+    options = compiler_options(config)
     programs = [
         jax.jit(function, compiler_options=options).lower(config, argument).compile()
         for function, argument in ((init, key), (update, state))

@@ -20,14 +20,14 @@ def train_agents(config: Config, keys: jax.Array) -> Result:
 
     Agents of which a device has several are trained side by side, and on a CPU a few at a time. A single agent has the
     devices of a CPU to itself, if its minibatches are large enough to divide. What each agent becomes does not depend
-    on any of that, but for rounding. Works inside `jax.jit`.
+    on any of that, but for rounding (with JAX's own kind of keys, threefry). Works inside `jax.jit`.
 
     Args:
         config: what to train and how. Numbers in it are for all agents alike, and arrays [R, …] have one for each.
         keys: R of them, as from `jax.random.split`. Consumed.
 
     Returns:
-        As of `train`, with leaves [R, …].
+        As of `train`, with leaves [R, …], each agent's where it was trained: those of a single one on several devices.
 
     Raises:
         ConfigError: keys that are no row of keys, or an array in the config that is not as long.
@@ -47,7 +47,7 @@ def train_agents(config: Config, keys: jax.Array) -> Result:
 def _train_agents(config: Config, keys: jax.Array) -> Result:
     num_agents, devices = len(keys), _devices(config, keys)
     each = jax.tree.map(lambda x: jnp.broadcast_to(x, (num_agents, *x.shape)) if x.ndim == 0 else x, config)
-    full = 1 if num_agents == 1 else filled(num_agents, devices)
+    full = filled(num_agents, devices)
     in_step = lanes(full, config.batch_size, devices)
     spread = over_devices(lambda _, *agent: train(*agent), full, devices, in_step)
     return jax.tree.map(lambda x: x[:num_agents], spread(None, *fill((each, keys), full)))

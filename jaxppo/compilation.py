@@ -34,7 +34,7 @@ def compiler_options(config: "Config | None" = None) -> dict[str, Any]:
 
 
 def program(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`jax.jit(function)`, with the options of its first argument when called by itself: not in a jit, vmap or grad."""
+    """`jax.jit(function)` of a config and more, with its options if called by itself: not in a jit, vmap or grad."""
     plain = jax.jit(function)
     compiled: Any = functools.cache(lambda *options: jax.jit(function, compiler_options=dict(options)))
 

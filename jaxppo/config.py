@@ -126,8 +126,8 @@ class Config:
 
     @property
     def minibatch_size(self) -> int:
-        """Environment steps per gradient step; all of an update's where the learner knows no minibatches."""
-        return self.batch_size // getattr(self.learner, "num_minibatches", 1)
+        """Environment steps per gradient step of `SGD`, and per update of other learners."""
+        return self.batch_size // (self.learner.num_minibatches if isinstance(self.learner, SGD) else 1)
 
     @property
     def num_updates(self) -> int:

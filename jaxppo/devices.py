@@ -58,19 +58,20 @@ def partners(config: "Config") -> tuple[jax.Device, ...]:
 
     Other devices are not known to gain from it, so there one does it all.
     """
-    devices, size = jax.local_devices(), config.minibatch_size
+    devices = jax.local_devices()
     # With another objective the gradient, the most of the work, stays whole.
     divides = getattr(getattr(config.learner, "objective", None), "mean_over_samples", False)
     if devices[0].platform != "cpu" or not divides:
         return tuple(devices[:1])
+    size = config.minibatch_size
     parts = size // config.num_steps if config.make_network().recurrent else size  # a sequence is not divided
     most = max(1, min(len(devices), size // PARTNER_SAMPLES))
     return tuple(devices[: max(n for n in range(1, most + 1) if config.num_envs % n == 0 and parts % n == 0)])
 
 
 def filled(num_agents: int, devices: tuple[jax.Device, ...]) -> int:
-    """So many agents, and as many more as make equal shares."""
-    return -(-num_agents // len(devices)) * len(devices)
+    """So many agents, and as many more as make equal shares; a single one has all the devices."""
+    return 1 if num_agents == 1 else -(-num_agents // len(devices)) * len(devices)
 
 
 def over_devices(
@@ -115,7 +116,7 @@ def lanes(num_agents: int, batch_size: int, devices: tuple[jax.Device, ...]) -> 
     """How many of `num_agents` a device trains in step, the others in turns; all but on a CPU.
 
     Args:
-        num_agents: of all devices, whose number divides it; or one agent of all of them.
+        num_agents: of all devices together, whose number divides it unless it is 1.
         batch_size: environment steps per update of an agent.
         devices: what they are spread over.
     """
@@ -131,8 +132,9 @@ def lanes(num_agents: int, batch_size: int, devices: tuple[jax.Device, ...]) -> 
 
 def placed(num_agents: int, devices: tuple[jax.Device, ...]) -> NamedSharding:
     """Where what has a first axis of agents lies: split evenly over the devices, or on each of them if it is one."""
-    mesh = Mesh(np.array(devices), ("agents",))
-    return NamedSharding(mesh, PartitionSpec() if num_agents == 1 else PartitionSpec("agents"))
+    if num_agents == 1:
+        return NamedSharding(Mesh(np.array(devices), (together.AXIS,)), PartitionSpec())
+    return NamedSharding(Mesh(np.array(devices), ("agents",)), PartitionSpec("agents"))
 
 
 def fill(tree: Any, num_agents: int) -> Any:

@@ -32,7 +32,7 @@ class Distribution(struct.PyTreeNode):
         return self.from_noise(self.noise(key))
 
     def noise(self, key: jax.Array) -> jax.Array:
-        """The random numbers that one sample takes, which depend on the parameters' shapes only. Consumes `key`."""
+        """The random numbers [B, …] that one sample takes, a matter of the parameters' shapes only. Consumes `key`."""
         raise NotImplementedError
 
     def from_noise(self, noise: jax.Array) -> jax.Array:

@@ -86,8 +86,8 @@ class Training:
         """Train for about `CHUNK_SECONDS`, not beyond update `until`; the metrics [R, updates done now] by name."""
         chunk = min(self._chunk, until - self.done, CHUNK_UPDATES)
         began = time.perf_counter()
-        placed = jax.device_put((self.configs, self.states), self._program.sharding)
-        self.states, buffer = self._program.advance(jnp.int32(chunk), *placed)
+        agents = jax.device_put((self.configs, self.states), self._program.sharding)
+        self.states, buffer = self._program.advance(jnp.int32(chunk), *agents)
         metrics = {name: values[:, :chunk] for name, values in jax.device_get(buffer).named().items()}
         took = time.perf_counter() - began
         share = self.seconds + took * np.arange(1, chunk + 1) / chunk  # spread evenly over the updates of a chunk

@@ -27,7 +27,9 @@ class Objective:
     reuses_data: ClassVar[bool] = True
     """Whether more than one step may be taken on a batch."""
     mean_over_samples: ClassVar[bool] = False
-    """Whether the loss is a mean over the samples, so that a minibatch may be worked off in parts."""
+    """Whether the loss is a mean over the samples, so that a minibatch may be divided, into parts or over devices.
+
+    Metrics [] are then means over the parts of what each of them gives."""
 
     def loss(self, aux: Any, new: Distribution, old: Distribution, action: jax.Array, advantage: jax.Array) -> Loss:
         """The negated surrogate [], and metrics of its own: per sample [M], or one number for all [].

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from jaxppo.compilation import compiler_options
 from jaxppo.config import Config, canonical
 from jaxppo.fields import check
 from jaxppo.flops import Work, count_work
@@ -107,7 +108,8 @@ class _Timer(NamedTuple):
         shapes = jax.eval_shape(each, self.config, data, link)[1]
         carry = (link, jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes))
         loop = loop_of(lambda read, at: each(read[0], read[1], at[0]))
-        return jax.jit(loop).lower(jnp.int32(1), (self.config, data), carry), carry
+        program = jax.jit(loop, compiler_options=compiler_options(self.config))
+        return program.lower(jnp.int32(1), (self.config, data), carry), carry
 
     def time(self, compiled: Any, data: Any, carry: Any) -> tuple[float, tuple[Any, Any]]:
         """Median of seconds per repetition, and link and outputs of one."""

@@ -12,11 +12,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, PartitionSpec
 
-__all__ = ["everyone", "gather", "largest", "mean", "num_devices", "share"]
+__all__ = ["AXIS", "everyone", "gather", "largest", "mean", "num_devices", "share"]
 
 AXIS = "jaxppo_together"
 
@@ -56,10 +57,10 @@ def gather(tree: Any, axis: int = 0) -> Any:
 
 
 def mean(tree: Any) -> Any:
-    """The mean over the devices of every leaf, a tree of floats, in one message."""
+    """The mean over the devices of every leaf, as float32, in one message."""
     if num_devices() == 1:
         return tree
-    vector, unravel = ravel_pytree(tree)
+    vector, unravel = ravel_pytree(jax.tree.map(lambda x: x.astype(jnp.float32), tree))
     return unravel(jax.lax.pmean(vector, AXIS))  # type: ignore[no-untyped-call]
 
 

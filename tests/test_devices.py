@@ -134,7 +134,7 @@ def test_cores_become_devices():
     assert late == "RuntimeError: jaxppo.use_cores() must come before JAX's first computation"
 
 
-def test_a_sweep_has_the_cores(tmp_path):
+def test_runs_and_sweeps_have_the_cores(tmp_path):
     """From the command line, unless someone says otherwise, and so has a run."""
     code = (
         "import sys, jaxppo.cli; sys.argv = ['jaxppo', *{argv}, '--env', 'CartPole-v1', '--total-timesteps', '1024', "

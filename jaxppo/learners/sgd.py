@@ -111,12 +111,11 @@ class SGD:
         objective = self.objective.scheduled(progress)
         samples = to_samples(network, batch)
         rows = minibatch_rows(key, samples.value.shape[0], self.num_epochs, self.num_minibatches, shuffle=self.shuffle)
-        divided = _divided(objective, rows.shape[2])
         # One vector instead of many small arrays: clipping and Adam become a few operations, whatever the network is.
         vector, unravel = ravel_pytree(params)
 
         def step(at: _Progress, minibatch: Samples) -> tuple[_Progress, dict[str, jax.Array]]:
-            grad, metrics = self.gradient(network, unravel, objective, state.objective, at.vector, minibatch, divided)
+            grad, metrics = self.gradient(network, unravel, objective, state.objective, at.vector, minibatch)
             vector, opt_state = self.descend(at.vector, at.opt_state, grad, learning_rate)
             after = _Progress(vector, opt_state, at.going)
             if self.kl_limit is None:
@@ -126,12 +125,11 @@ class SGD:
             return after._replace(going=going), {**metrics, "_seen": at.going, "gradient_steps": going}
 
         def epoch(at: _Progress, rows: jax.Array) -> tuple[_Progress, dict[str, jax.Array]]:
-            return jax.lax.scan(step, at, self.minibatches(samples, rows, divided))
+            return jax.lax.scan(step, at, self.minibatches(samples, rows))
 
         end, metrics = jax.lax.scan(epoch, _Progress(vector, state.opt_state, jnp.bool_(True)), rows)
         params = unravel(end.vector)
-        if divided:
-            metrics["ratio_max"] = together.largest(metrics["ratio_max"])
+        metrics["ratio_max"] = together.largest(metrics["ratio_max"])
         metrics = {**_reduce(metrics), "learning_rate": learning_rate}
         aux = state.objective
         if jax.tree.leaves(aux):
@@ -140,12 +138,13 @@ class SGD:
             aux = objective.adapt(aux, metrics["kl_update"])
         return SGDState(end.opt_state, aux), params, metrics
 
-    def minibatches(self, samples: Samples, rows: jax.Array, divided: bool = False) -> Samples:
+    def minibatches(self, samples: Samples, rows: jax.Array) -> Samples:
         """The minibatches of an epoch from their rows, int32 [num_minibatches, M]: leaves are [num_minibatches, M, …].
 
-        The batch is reordered once; minibatches are then plain slices, which fuse into what reads them. Where they are
-        `divided` over devices that train together, this one's share of each.
+        The batch is reordered once; minibatches are then plain slices, which fuse into what reads them. Where devices
+        train together, and the objective is a mean over the samples, they are this device's share of each minibatch.
         """
+        divided = _divides(self.objective) and rows.shape[1] % together.num_devices() == 0
 
         def own(x: jax.Array) -> jax.Array:
             return together.share(x, axis=1) if divided else x
@@ -163,12 +162,11 @@ class SGD:
         aux: Any,
         vector: jax.Array,
         minibatch: Samples,
-        divided: bool = False,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The gradient [P] of the loss on a minibatch at the parameters `unravel(vector)`, and the metrics there.
 
         A large minibatch is worked off part by part on a CPU, so that what the layers keep for the way back stays in
-        its caches. Of `divided` minibatches this is the mean over the devices, but for `ratio_max`.
+        its caches. Where devices train together it is the mean over them, and so are all metrics but `ratio_max`.
         """
 
         def loss(vector: jax.Array, part: Samples) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -178,7 +176,7 @@ class SGD:
             grad, metrics = jax.grad(loss, has_aux=True)(vector, part)
             return total + grad, metrics
 
-        whole = network.recurrent or not getattr(objective, "mean_over_samples", False)
+        whole = network.recurrent or not _divides(objective)
         count = 1 if whole else num_parts(len(minibatch.value))
         if count == 1:
             grad, metrics = jax.grad(loss, has_aux=True)(vector, minibatch)
@@ -187,10 +185,9 @@ class SGD:
             total, metrics = jax.lax.scan(add, jnp.zeros_like(vector), parts)
             grad = total / count
             metrics = {name: (jnp.max if name == "ratio_max" else jnp.mean)(each) for name, each in metrics.items()}
-        if divided:
-            means = {name: each for name, each in metrics.items() if name != "ratio_max"}
-            grad, means = together.mean((grad, means))
-            metrics = {**metrics, **means}
+        means = {name: each for name, each in metrics.items() if name != "ratio_max"}
+        grad, means = together.mean((grad, means))
+        metrics = {**metrics, **means}
         return grad, {**with_sample_size(metrics), "grad_norm": jnp.linalg.norm(grad)}
 
     def descend(
@@ -249,10 +246,9 @@ class SGD:
         return 0.5 * jnp.mean(error)
 
 
-def _divided(objective: Objective, size: int) -> bool:
-    """Whether devices that train together have a share each of minibatches of so many samples."""
-    count = together.num_devices()
-    return count > 1 and size % count == 0 and bool(getattr(objective, "mean_over_samples", False))
+def _divides(objective: Objective) -> bool:
+    """Whether the gradient on a minibatch is the mean of those on equal parts of it."""
+    return bool(getattr(objective, "mean_over_samples", False))
 
 
 def _reduce(metrics: dict[str, jax.Array]) -> dict[str, jax.Array]:

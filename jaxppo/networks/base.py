@@ -17,7 +17,8 @@ class Network(NamedTuple):
         init: `key -> params`.
         initial_carry: `N -> carry`, the recurrent state at the start of an episode; `()` if there is none.
         apply: `(params, carry, obs [N, …], reset bool [N]) -> (carry, distribution [N], value [N])`, where `reset`
-            marks the environments whose episode begins with `obs` and whose carry must be forgotten.
+            marks the environments whose episode begins with `obs` and whose carry must be forgotten. Each row's results
+            depend on that row alone.
         unroll: `(params, carry, obs [T, N, …], reset bool [T, N]) -> (distribution [T, N], value [T, N])`, what `apply`
             gives step by step; None to do just that.
         shared: whether policy and value share parameters.
