@@ -93,20 +93,27 @@ def test_settings_of_another_number():
         jaxppo.train(torque, KEY)
 
 
-@pytest.mark.parametrize("policy", ["gaussian", "tanh", "beta"])
-def test_bounds_that_are_arrays(policy):
+@pytest.mark.parametrize(
+    ("policy", "torque"),
+    [
+        ("gaussian", jnp.float32(1.0)),
+        ("tanh", SETTINGS["max_torque"]),
+        ("beta", jnp.float32(1.0)),
+        ("beta", SETTINGS["max_torque"]),
+    ],
+)
+def test_bounds_that_are_arrays(policy, torque):
     """Every policy trains within traced bounds, one for all or one for each; `act` wants one."""
-    for torque in (jnp.float32(1.0), SETTINGS["max_torque"]):
-        spec = jaxppo.MLP(hidden=(4,), box_policy=policy)
-        options = {"env_params": {"max_torque": torque}, "num_envs": 3, "num_steps": 4, "total_timesteps": 24}
-        bounded = jaxppo.Config(env="Pendulum-v1", network=spec, learner=jaxppo.SGD(num_minibatches=3), **options)
-        result = jaxppo.train(bounded, KEY)
-        assert np.all(np.isfinite(result.metrics.value_loss))
-        if jnp.ndim(torque):
-            with pytest.raises(ValueError, match=r"^env_params: must give one set of bounds"):
-                jaxppo.act(bounded, result.state, jnp.zeros((3, 3)), greedy=True)
-        else:
-            assert np.all(np.abs(jaxppo.act(bounded, result.state, 10 * jnp.ones((3, 3)), KEY)) <= 1)
+    spec = jaxppo.MLP(hidden=(4,), box_policy=policy)
+    options = {"env_params": {"max_torque": torque}, "num_envs": 3, "num_steps": 4, "total_timesteps": 24}
+    bounded = jaxppo.Config(env="Pendulum-v1", network=spec, learner=jaxppo.SGD(num_minibatches=3), **options)
+    result = jaxppo.train(bounded, KEY)
+    assert np.all(np.isfinite(result.metrics.value_loss))
+    if jnp.ndim(torque):
+        with pytest.raises(ValueError, match=r"^env_params: must give one set of bounds"):
+            jaxppo.act(bounded, result.state, jnp.zeros((3, 3)), greedy=True)
+    else:
+        assert np.all(np.abs(jaxppo.act(bounded, result.state, 10 * jnp.ones((3, 3)), KEY)) <= 1)
 
 
 def test_integers_for_a_float_parameter_do_not_compile_again():
