@@ -68,7 +68,7 @@ def test_minibatches_are_whole_sequences():
     ],
 )
 def test_learners_train_with_memory(learner, memory):
-    """The first ratios are 1, later ones are not, and nothing is NaN, under vmap too. (SGD with a GRU learns below.)"""
+    """The first ratios are 1, later ones are not, and nothing is NaN, under vmap too; SGD with a GRU learns below."""
     network = jaxppo.MLP(hidden=(8,), memory=memory, memory_size=8)
     config = jaxppo.Config(env="CartPole-v1", num_steps=16, total_timesteps=256, network=network, learner=learner)
     metrics = jax.vmap(jaxppo.train, in_axes=(None, 0))(config, jax.random.split(KEY, 2)).metrics
