@@ -137,7 +137,7 @@ def draw(path: Path, rows: dict[str, dict[str, Any]]) -> None:
         axis.invert_yaxis()
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.3, axis="x")
-        axis.legend(frameon=False, fontsize=8, ncols=columns, loc="lower left", bbox_to_anchor=(0, 1))
+        axis.legend(frameon=False, fontsize=8, ncols=columns, loc="lower left", bbox_to_anchor=(0, 1), markerscale=0.5)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
