@@ -131,11 +131,14 @@ def test_train_without_any_flag(tmp_path, monkeypatch, capsys):
     [
         (["--objective", "adaptive-kl", "--kl-target", "0.02"], {"objective": "adaptive-kl"}, ["kl_coef", "kl_update"]),
         (["--preset", "a2c", "--num-envs", "4"], {"objective": "policy-gradient", "num_epochs": 1}, []),
-        (["--learner", "trust-region", "--max-kl", "0.02"], {"learner": "trust-region"}, ["line_search_success"]),
-        (["--preset", "trpo"], {"learner": "trust-region"}, ["step_fraction"]),
+        (
+            ["--learner", "trust-region", "--max-kl", "0.02"],
+            {"learner": "trust-region"},
+            ["line_search_success", "step_fraction"],
+        ),
         (["--objective", "policy-gradient", "--preset", "none"], {"num_epochs": 1, "num_minibatches": 1}, []),
     ],
-    ids=["adaptive-kl", "a2c", "trust-region", "trpo", "policy-gradient"],
+    ids=["adaptive-kl", "a2c", "trust-region", "policy-gradient"],
 )
 def test_every_method_trains_and_is_read_again(flags, learner, metrics, tmp_path, capsys):
     """Objective, learner and method are chosen by one flag; the manifest and the metrics say so; the policy loads."""

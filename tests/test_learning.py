@@ -57,7 +57,7 @@ def test_every_surrogate_solves_cartpole(method):
     """In 500,000 steps, each with its preset."""
     config = jaxppo.preset("CartPole-v1", method)
     assert config.total_timesteps == 500_000
-    assert final_return(config) >= 475
+    assert final_return(config, num_seeds=2) >= 475
 
 
 @pytest.mark.parametrize("method", ["policy-gradient", "a2c", "reinforce"])
@@ -65,7 +65,7 @@ def test_on_policy_methods_learn_cartpole(method):
     """In 1,000,000 steps, since each sample is used once."""
     config = jaxppo.preset("CartPole-v1", method)
     assert config.total_timesteps == 1_000_000
-    assert final_return(config) >= 400
+    assert final_return(config, num_seeds=2) >= 400
 
 
 @pytest.mark.parametrize("method", ["adaptive-kl", "trpo"])
