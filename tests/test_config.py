@@ -360,6 +360,13 @@ def constructed(draw, odd):
         return None
 
 
+def test_sizes():
+    """Of an update and of a gradient step; learners that know no minibatches take all at once."""
+    config = jaxppo.Config(num_envs=8, num_steps=32, learner=jaxppo.SGD(num_minibatches=16))
+    assert (config.batch_size, config.minibatch_size) == (256, 16)
+    assert jaxppo.Config(num_envs=8, num_steps=32, learner=jaxppo.TrustRegion()).minibatch_size == 256
+
+
 @settings(max_examples=100)
 @given(constructed(odd=True))
 def test_what_constructs_can_be_traced(config):
