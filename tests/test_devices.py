@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from trees import assert_same
 
 import jaxppo
 from jaxppo import devices
@@ -18,14 +19,6 @@ KEY = jax.random.key(0)
 def config(**fields):
     """Four updates of a small network."""
     return jaxppo.Config(num_steps=16, total_timesteps=256, network=jaxppo.MLP(hidden=(8,)), **fields)
-
-
-def assert_same(actual, expected):
-    """All leaves, up to what another order of sums makes of them."""
-    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
-            a, b = jax.random.key_data(a), jax.random.key_data(b)
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [2, 5])

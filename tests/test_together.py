@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnax.environments.classic_control.cartpole import CartPole
+from trees import assert_same
 
 import jaxppo
 from jaxppo import devices, results, together
@@ -22,14 +23,6 @@ SMALL = {"num_steps": 16, "total_timesteps": 256, "network": jaxppo.MLP(hidden=(
 def worth(monkeypatch):
     """However few samples are worth a device."""
     monkeypatch.setattr(devices, "PARTNER_SAMPLES", 1)
-
-
-def assert_same(actual, expected):
-    """All leaves, up to what another order of sums makes of them."""
-    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
-            a, b = jax.random.key_data(a), jax.random.key_data(b)
-        np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-5)
 
 
 def one_more(tree):
