@@ -4,6 +4,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from jaxppo import backend
+
 __all__ = ["gae"]
 
 
@@ -50,5 +52,7 @@ def gae(
         advantage = delta + decay * advantage
         return advantage, advantage
 
-    _, advantages = jax.lax.scan(step, jnp.zeros_like(delta[0]), (delta, decay), reverse=True, unroll=8)
+    _, advantages = jax.lax.scan(
+        step, jnp.zeros_like(delta[0]), (delta, decay), reverse=True, unroll=16 if backend.launches_count() else 8
+    )
     return advantages

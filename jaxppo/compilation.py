@@ -17,16 +17,23 @@ __all__ = ["compiler_options", "program"]
 
 SMALL_BATCH, SMALL_LAYER = 2**13, 2**15  # samples; numbers in a layer of a minibatch: by measurement, for the below
 
+CUDA_OPTIONS = {
+    "xla_gpu_enable_command_buffer": "FUSION,CUBLAS,CUBLASLT,CUDNN,CUSTOM_CALL,DYNAMIC_SLICE_FUSION,CONDITIONAL,WHILE",
+    "xla_gpu_command_buffer_scheduling_mode": "CONCURRENT",
+}
+
 
 def compiler_options(config: "Config | None" = None) -> dict[str, Any]:
-    """What the package's programs are compiled with, as `jax.jit` takes it; nothing but on a CPU.
+    """What the package's programs are compiled with, as `jax.jit` takes it (docs/performance.md has measurements).
 
-    LLVM's costlier passes are left out, a third of the wait, since training runs as fast without. And where operations
-    are as small as this config's, none is divided over threads, which takes longer to arrange than it saves
-    (docs/performance.md has the measurements).
+    On a CPU, LLVM's costlier passes are left out, a third of the wait, since training runs as fast without. And where
+    operations are as small as this config's, none is divided over threads, which takes longer to arrange than it saves.
+
+    On an NVIDIA GPU, whole loops are launched as one CUDA graph, in which kernels run side by side unless one waits for
+    the other: from the version of JAX on that this was measured with.
     """
     if jax.default_backend() != "cpu":
-        return {}
+        return dict(CUDA_OPTIONS) if _runs_graphs() else {}
     options: dict[str, Any] = {"xla_backend_optimization_level": 1}
     if config is not None and _is_small(config):
         options["xla_disable_hlo_passes"] = "cpu-parallel-task-assigner"
@@ -46,6 +53,10 @@ def program(function: Callable[..., Any]) -> Callable[..., Any]:
         return (plain if traced else compiled(*compiler_options(args[0]).items()))(*args)
 
     return call
+
+
+def _runs_graphs() -> bool:
+    return jax.__version_info__ >= (0, 11) and "cuda" in jax.devices()[0].client.platform_version
 
 
 def _is_small(config: "Config") -> bool:

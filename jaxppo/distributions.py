@@ -12,6 +12,8 @@ import numpy as np
 from flax import struct
 from jax.scipy.special import betaln, digamma
 
+from jaxppo import columns
+
 __all__ = ["Beta", "Categorical", "Distribution", "Gaussian", "MultiDiscrete", "TanhGaussian", "log_ratio"]
 
 MAX_LOG_RATIO = 30.0  # e³⁰ ≈ 10¹³, whose square float32 still holds
@@ -84,28 +86,28 @@ class Categorical(Distribution):
         """
         if mask is not None:
             logits = jnp.where(mask, logits, FORBIDDEN)
-        return cls(jax.nn.log_softmax(logits))
+        return cls(columns.log_softmax(logits))
 
     def noise(self, key: jax.Array) -> jax.Array:
         return jax.random.gumbel(key, self.logits.shape, self.logits.dtype)
 
     def from_noise(self, noise: jax.Array) -> jax.Array:
         """The Gumbel-max trick: int32 [B]."""
-        return jnp.argmax(self.logits + noise, axis=-1).astype(jnp.int32)
+        return columns.argmax(self.logits + noise)
 
     def mode(self) -> jax.Array:
-        return jnp.argmax(self.logits, axis=-1).astype(jnp.int32)
+        return columns.argmax(self.logits)
 
     def log_prob(self, action: jax.Array) -> jax.Array:
         # A product with one-hot rows, because the gradient of an indexed read is a slow scatter.
         one_hot = jax.nn.one_hot(action, self.logits.shape[-1], dtype=self.logits.dtype)
-        return jnp.sum(one_hot * self.logits, axis=-1)
+        return columns.total(one_hot * self.logits)
 
     def entropy(self) -> jax.Array:
-        return -jnp.sum(jnp.exp(self.logits) * self.logits, axis=-1)
+        return -columns.total(jnp.exp(self.logits) * self.logits)
 
     def kl(self, other: "Categorical") -> jax.Array:
-        return jnp.sum(jnp.exp(self.logits) * (self.logits - other.logits), axis=-1)
+        return columns.total(jnp.exp(self.logits) * (self.logits - other.logits))
 
 
 class MultiDiscrete(Distribution):
@@ -178,16 +180,16 @@ class Gaussian(Distribution):
 
     def log_prob(self, action: jax.Array) -> jax.Array:
         z = (action - self.mean) * jnp.exp(-self.log_std)
-        return -jnp.sum(0.5 * z**2 + self.log_std + 0.5 * math.log(2 * math.pi), axis=-1)
+        return -columns.total(0.5 * z**2 + self.log_std + 0.5 * math.log(2 * math.pi))
 
     def entropy(self) -> jax.Array:
-        return jnp.sum(self.log_std + 0.5 * math.log(2 * math.pi * math.e), axis=-1)
+        return columns.total(self.log_std + 0.5 * math.log(2 * math.pi * math.e))
 
     def kl(self, other: "Gaussian") -> jax.Array:
         # With x = log σ − log σ', KL = Σ ½(e^{2x} − 1 − 2x + (μ − μ')²/σ'²); expm1 keeps small divergences exact.
         x = self.log_std - other.log_std
         distance = (self.mean - other.mean) * jnp.exp(-other.log_std)
-        return 0.5 * jnp.sum(jnp.expm1(2 * x) - 2 * x + distance**2, axis=-1)
+        return 0.5 * columns.total(jnp.expm1(2 * x) - 2 * x + distance**2)
 
     @staticmethod
     def within(action: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
@@ -204,7 +206,7 @@ class TanhGaussian(Gaussian):
 
     def log_prob(self, action: jax.Array) -> jax.Array:
         """Log-density of a = tanh u at the u given as `action`: that of u less Σ log(da/du)."""
-        return super().log_prob(action) - jnp.sum(_log_slope(action), axis=-1)
+        return super().log_prob(action) - columns.total(_log_slope(action))
 
     def entropy(self) -> jax.Array:
         """That of the normals plus E[Σ log(da/du)], by Gauss–Hermite quadrature; at most 1e-3 off where σ ≤ e."""
@@ -269,7 +271,7 @@ class Beta(Distribution):
     def _mean_log_prob(self, log_x: jax.Array, log_1mx: jax.Array) -> jax.Array:
         """E[log p(x)] [B], which is linear in E[log x] and E[log(1 − x)], both [B, A]."""
         terms = (self.alpha - 1) * log_x + (self.beta - 1) * log_1mx - _log_beta(self.alpha, self.beta)
-        return jnp.sum(terms, axis=-1)
+        return columns.total(terms)
 
     def _mean_logs(self) -> tuple[jax.Array, jax.Array]:
         """E[log x] and E[log(1 − x)], both [B, A]: ψ(α) − ψ(α + β) and ψ(β) − ψ(α + β)."""

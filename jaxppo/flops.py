@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var
 from jax.interpreters.partial_eval import dce_jaxpr
 
-__all__ = ["Product", "Work", "count_work"]
+__all__ = ["Product", "Work", "count_equations", "count_work"]
 
 
 class Product(NamedTuple):
@@ -58,6 +58,16 @@ def count_work(function: Callable[..., Any], *args: Any) -> Work:
     """The work of `function(*args)` that its results depend on; the arguments may be shapes."""
     jaxpr = jax.make_jaxpr(function)(*args).jaxpr
     return _count(dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[0])
+
+
+def count_equations(function: Callable[..., Any], *args: Any) -> int:
+    """How many operations `function(*args)` is written in; the arguments may be shapes."""
+
+    def count(jaxpr: Jaxpr) -> int:
+        inner = (body for eqn in jaxpr.eqns for value in eqn.params.values() for body in _jaxprs(value))
+        return len(jaxpr.eqns) + sum(map(count, inner))
+
+    return count(jax.make_jaxpr(function)(*args).jaxpr)
 
 
 def _count(jaxpr: Jaxpr) -> Work:

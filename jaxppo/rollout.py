@@ -6,16 +6,21 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxppo import together
+from jaxppo import backend, together
 from jaxppo.distributions import Distribution
 from jaxppo.envs.base import Box, Space
 from jaxppo.envs.batch import EnvBatch
+from jaxppo.flops import count_equations
 from jaxppo.networks import Network
 from jaxppo.types import EnvLoop
 
 __all__ = ["EpisodeStats", "Trajectory", "collect", "env_action", "start"]
 
-RESETS_AHEAD_BYTES = 2**20  # what fits in a cache; drawing more ahead costs more in memory traffic than it saves
+# Steps of a GPU between two writes of the trajectory: most, and as many as there are so many operations in, since XLA
+# takes longer for more.
+UNROLL, UNROLL_OPERATIONS = 8, 2500
+# Of resets drawn ahead. On a CPU what fits in a cache, since more costs more in memory traffic than it saves.
+RESETS_AHEAD_BYTES, RESETS_AHEAD_BYTES_GPU = 2**20, 2**26
 
 
 class Trajectory(NamedTuple):
@@ -111,7 +116,8 @@ def collect(
     step_keys: jax.Array
     resets: Any
     noises, step_keys, resets = together.share((segment.noise(key_noise), *keys), axis=1)
-    ahead = num_steps * _num_bytes(jax.eval_shape(envs.reset, resets[0])) <= RESETS_AHEAD_BYTES
+    limit = RESETS_AHEAD_BYTES_GPU if backend.launches_count() else RESETS_AHEAD_BYTES
+    ahead = num_steps * _num_bytes(jax.eval_shape(envs.reset, resets[0])) <= limit
     if ahead:
         resets = jax.vmap(envs.reset)(resets)
 
@@ -152,13 +158,22 @@ def collect(
         )
         return loop, trajectory
 
-    after, trajectory = jax.lax.scan(step, loop, (noises, step_keys, resets))
+    drawn = (noises, step_keys, resets)
+    unroll = _unroll(step, loop, drawn, num_steps) if backend.launches_count() else 1
+    after, trajectory = jax.lax.scan(step, loop, drawn, unroll=unroll)
     done = trajectory.terminated | trajectory.truncated
     trajectory = trajectory._replace(reset=jnp.concatenate([loop.reset[None], done[:-1]]))
     if values_after:
         trajectory = trajectory._replace(value=network.replay(params, (), trajectory.obs, trajectory.reset)[1])
     after, stats = _count(after, trajectory.reward, done)
     return after, trajectory, stats
+
+
+def _unroll(step: Any, loop: EnvLoop, drawn: Any, num_steps: int) -> int:
+    """How many steps to write out one after the other, a divisor of `num_steps`."""
+    first = jax.eval_shape(lambda: jax.tree.map(lambda x: x[0], drawn))
+    most = min(UNROLL, UNROLL_OPERATIONS // count_equations(step, loop, first))
+    return max(count for count in range(1, max(1, most) + 1) if num_steps % count == 0)
 
 
 def _count(loop: EnvLoop, reward: jax.Array, done: jax.Array) -> tuple[EnvLoop, EpisodeStats]:

@@ -31,13 +31,13 @@ def permutations(key: jax.Array, count: int, size: int) -> jax.Array:
             low = low ^ (_mix(high ^ round_keys[i + 1]) & _mask(low_bits))
         return (high << low_bits) | low
 
-    limit = jnp.uint32(size)
-    walked = jax.lax.while_loop(
-        lambda x: jnp.any(x >= limit),
-        lambda x: jnp.where(x >= limit, bijection(x), x),
-        bijection(jnp.tile(jnp.arange(size, dtype=jnp.uint32), (count, 1))),
-    )
-    return walked.astype(jnp.int32)
+    order = bijection(jnp.tile(jnp.arange(size, dtype=jnp.uint32), (count, 1)))
+    if size < 1 << bits:
+        limit = jnp.uint32(size)
+        order = jax.lax.while_loop(
+            lambda x: jnp.any(x >= limit), lambda x: jnp.where(x >= limit, bijection(x), x), order
+        )
+    return order.astype(jnp.int32)
 
 
 def _mask(bits: int) -> jax.Array:

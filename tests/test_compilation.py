@@ -63,6 +63,18 @@ def test_the_options_are_known():
     assert jax.jit(double, compiler_options=options)(jnp.float32(3)) == 6
 
 
+def test_options_of_a_gpu(monkeypatch):
+    """They are asked for where they were measured, and XLA knows them: a name or a choice unknown to it is an error."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(compilation, "_runs_graphs", lambda: False)
+    assert compilation.compiler_options() == {}
+    monkeypatch.setattr(compilation, "_runs_graphs", lambda: True)
+    options = compilation.compiler_options()
+    monkeypatch.undo()
+    assert options
+    assert jax.jit(double, compiler_options=options)(jnp.float32(3)) == 6
+
+
 @pytest.mark.parametrize(
     ("fields", "small"),
     [

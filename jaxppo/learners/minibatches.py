@@ -61,7 +61,8 @@ def predict(network: Network, params: Any, samples: Samples) -> tuple[Distributi
     (Huang et al. 2022, LSTM details 4 and 5.)
     """
     if not network.recurrent:
-        return network.apply(params, (), samples.obs, samples.reset)[1:]
+        obs, reset = jax.tree.map(lambda x: x[None], (samples.obs, samples.reset))
+        return _rows(network.replay(params, (), obs, reset))
     obs, reset = _sequences((samples.obs, samples.reset))
     return _rows(_sequences(network.replay(params, samples.carry, obs, reset)))
 

@@ -24,6 +24,7 @@ from jaxppo.learners.minibatches import (
     take,
     to_samples,
 )
+from jaxppo.learners.rows import as_row, from_rows
 from jaxppo.networks import Network
 from jaxppo.objectives import AdaptiveKL, Clip, FixedKL, Objective, PolicyGradient, Unclipped
 from jaxppo.types import Batch, Metrics
@@ -114,20 +115,21 @@ class SGD:
         # One vector instead of many small arrays: clipping and Adam become a few operations, whatever the network is.
         vector, unravel = ravel_pytree(params)
 
-        def step(at: _Progress, minibatch: Samples) -> tuple[_Progress, dict[str, jax.Array]]:
+        def step(at: _Progress, minibatch: Samples) -> tuple[_Progress, Any]:
             grad, metrics = self.gradient(network, unravel, objective, state.objective, at.vector, minibatch)
             vector, opt_state = self.descend(at.vector, at.opt_state, grad, learning_rate)
             after = _Progress(vector, opt_state, at.going)
             if self.kl_limit is None:
-                return after, metrics
+                return after, as_row(metrics)
             going = at.going & (metrics["kl"] <= self.kl_limit)
             after = jax.tree.map(lambda new, old: jnp.where(going, new, old), after, at)
-            return after._replace(going=going), {**metrics, "_seen": at.going, "gradient_steps": going}
+            return after._replace(going=going), as_row({**metrics, "_seen": at.going, "gradient_steps": going})
 
-        def epoch(at: _Progress, rows: jax.Array) -> tuple[_Progress, dict[str, jax.Array]]:
+        def epoch(at: _Progress, rows: jax.Array) -> tuple[_Progress, Any]:
             return jax.lax.scan(step, at, self.minibatches(samples, rows))
 
-        end, metrics = jax.lax.scan(epoch, _Progress(vector, state.opt_state, jnp.bool_(True)), rows)
+        end, rows_of_metrics = jax.lax.scan(epoch, _Progress(vector, state.opt_state, jnp.bool_(True)), rows)
+        metrics = from_rows(rows_of_metrics)
         params = unravel(end.vector)
         metrics["ratio_max"] = together.largest(metrics["ratio_max"])
         metrics = {**_reduce(metrics), "learning_rate": learning_rate}

@@ -15,13 +15,14 @@ from flax import linen as nn
 from flax.errors import FlaxError
 from flax.linen.initializers import constant, lecun_normal
 
+from jaxppo import backend, columns
 from jaxppo.distributions import Distribution
 from jaxppo.envs.base import split_mask
 from jaxppo.fields import ConfigError, check, choice, flag, hyperparameters, plain, whole
 from jaxppo.networks.base import Network
 from jaxppo.networks.heads import BOX_POLICIES, Head, policy_head
 from jaxppo.networks.initial import times_orthogonal
-from jaxppo.networks.layers import Conv, Dense, NarrowDense, Recurrent
+from jaxppo.networks.layers import Conv, Dense, NarrowDense, Recurrent, dense_abreast
 
 __all__ = ["CNN", "MLP", "ActorCritic", "Custom"]
 
@@ -229,25 +230,43 @@ class _Module(nn.Module):
     @nn.compact
     def __call__(self, carry: Any, obs: Any, reset: jax.Array) -> tuple[Any, Distribution, jax.Array]:
         obs, mask = split_mask(obs)
-        torsos = {name: self._torso(name, carry, obs, reset) for name in _torsos(self.spec.shared)}
+        names = _torsos(self.spec.shared)
+        # Not in a single step, which may have no use for the critic.
+        abreast = len(names) > 1 and reset.ndim == 2 and backend.launches_count()
+        hidden = zip(names, self._hidden(obs, names, abreast), strict=True)
+        torsos = {name: self._remember(name, carry, x, reset) for name, x in hidden}
         (_, actor), (_, critic) = torsos["shared" if self.spec.shared else "actor"], list(torsos.values())[-1]
-        outputs = self._dense(self.head.num_outputs, 0.01, "policy")(actor)
+        width = self.head.num_outputs
+        narrow = NarrowDense(width, self.spec.kernel_init(0.01), name="policy") if width <= NARROW else None
+        outputs = (narrow or self._dense(width, 0.01, "policy"))(actor)
         value = self._dense(1, 1.0, "value")(critic)[:, 0]
         log_std = None
         if self.head.num_log_stds:
             log_std = self.param("log_std", constant(self.spec.log_std_init), (self.head.num_log_stds,), jnp.float32)
-            log_std = jnp.broadcast_to(log_std, outputs.shape)
+            log_std = columns.repeat(log_std, len(outputs))
         carry = {name: after for name, (after, _) in torsos.items()} if self.spec.memory != "none" else ()
         return carry, self.head.distribution(outputs, log_std, mask), value
 
-    def _torso(self, name: str, carry: Any, obs: Any, reset: jax.Array) -> tuple[Any, jax.Array]:
-        x = self.spec.encode(obs, name, self)
+    def _hidden(self, obs: Any, names: tuple[str, ...], abreast: bool) -> list[jax.Array]:
+        """The encoder and the hidden layers of each torso; `abreast` for a product of all of them at each layer."""
+        torsos = [self.spec.encode(obs, name, self) for name in names]
         for i, width in enumerate(self.spec.hidden):
-            x = self._dense(width, 2**0.5, f"{name}_{i}", self.spec.precision)(x)
+            layers = [self._dense(width, 2**0.5, f"{name}_{i}", self.spec.precision) for name in names]
+            if abreast and len({x.shape for x in torsos}) == 1:
+                torsos = dense_abreast(layers, torsos)
+            else:
+                torsos = [layer(x) for layer, x in zip(layers, torsos, strict=True)]
             if self.spec.layer_norm:
-                x = nn.LayerNorm(name=f"{name}_{i}_norm")(x.astype(jnp.float32)).astype(self.spec.precision)
-            x = ACTIVATIONS[self.spec.activation](x)
-        x = x.astype(jnp.float32)
+                norms = [nn.LayerNorm(name=f"{name}_{i}_norm") for name in names]
+                torsos = [
+                    norm(x.astype(jnp.float32)).astype(self.spec.precision)
+                    for norm, x in zip(norms, torsos, strict=True)
+                ]
+            torsos = [ACTIVATIONS[self.spec.activation](x) for x in torsos]
+        return [x.astype(jnp.float32) for x in torsos]
+
+    def _remember(self, name: str, carry: Any, x: jax.Array, reset: jax.Array) -> tuple[Any, jax.Array]:
+        """The recurrent layer of a torso, if there is one."""
         if self.spec.memory == "none":
             return (), x
         layer = Recurrent(self.spec.memory, self.spec.memory_size, self.spec.kernel_init(1.0), name=f"{name}_memory")
@@ -255,9 +274,8 @@ class _Module(nn.Module):
         after, h = layer(carry[name], x.reshape(-1, num_envs, x.shape[-1]), reset.reshape(-1, num_envs))
         return after, _join(h)
 
-    def _dense(self, width: int, gain: float, name: str, dtype: str = "float32") -> nn.Module:
-        layer = NarrowDense if name == "policy" and width <= NARROW else partial(Dense, dtype=dtype)
-        return layer(width, kernel_init=self.spec.kernel_init(gain), name=name)
+    def _dense(self, width: int, gain: float, name: str, dtype: str = "float32") -> Dense:
+        return Dense(width, self.spec.kernel_init(gain), dtype, name=name)
 
 
 def _torsos(shared: bool) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Layers: dense ones, convolutions without padding, and recurrent cells that run over whole segments."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen.initializers import zeros
 
+from jaxppo import columns
 from jaxppo.networks.product import product
 
-__all__ = ["Conv", "Dense", "NarrowDense", "Recurrent"]
+__all__ = ["Conv", "Dense", "NarrowDense", "Recurrent", "dense_abreast"]
 
 Initializer = Callable[..., jax.Array]
 
@@ -23,11 +24,25 @@ class Dense(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
+    def weights(self, num_inputs: int) -> tuple[jax.Array, jax.Array]:
+        """The kernel [num_inputs, features] and the bias [features]."""
+        kernel = self.param("kernel", self.kernel_init, (num_inputs, self.features), jnp.float32)
         bias = self.param("bias", zeros, (self.features,), jnp.float32)
-        x, kernel, bias = (array.astype(self.dtype) for array in (x, kernel, bias))
-        return product(x, kernel) + bias[None]
+        return kernel.astype(self.dtype), bias.astype(self.dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel, bias = self.weights(x.shape[-1])
+        return product(x.astype(self.dtype), kernel) + bias[None]
+
+
+def dense_abreast(layers: Sequence[Dense], inputs: Sequence[jax.Array]) -> list[jax.Array]:
+    """Each layer of its own inputs [M, F], all of one size, as one batched product."""
+    kernel, bias = (
+        jnp.stack(x)
+        for x in zip(*(layer.weights(x.shape[-1]) for layer, x in zip(layers, inputs, strict=True)), strict=True)
+    )
+    stacked = jnp.stack(inputs).astype(kernel.dtype)
+    return list(jnp.matmul(stacked, kernel) + bias[:, None])
 
 
 class NarrowDense(nn.Module):
@@ -45,7 +60,7 @@ class NarrowDense(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
         bias = self.param("bias", zeros, (self.features,), jnp.float32)
-        return jnp.sum(x[:, None] * kernel.T[None], axis=-1) + bias[None]
+        return jnp.sum(x[:, None] * kernel.T[None], axis=-1) + columns.repeat(bias, len(x))
 
 
 class Conv(nn.Module):
