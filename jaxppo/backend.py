@@ -6,7 +6,7 @@ __all__ = ["launches_count"]
 
 
 def launches_count() -> bool:
-    """Whether the number of operations is what small ones cost, each being the launch of a kernel: but on a CPU.
+    """Whether the number of operations is what small ones cost, each being the launch of a kernel: not on a CPU.
 
     Operations are then put together even where that takes more arithmetic (docs/performance.md has the measurements).
     """
