@@ -1,8 +1,8 @@
 """How cost grows: with the number of agents, with the length of training, and in a fresh process.
 
-    python benchmarks/scaling.py [--studies agents length startup] [--out benchmarks/results/cost]
+    python benchmarks/scaling.py [--studies agents length startup] [--agents 1 4 …] [--out benchmarks/results/cost]
 
-agents   environment steps per second of all agents together, on case A, for 1 to 256 agents at once
+agents   environment steps per second of all agents together, on case A, for 1 to 256 agents at once unless told otherwise
 length   time per environment step and peak memory of case A, for 1, 4 and 16 times as many steps
 startup  compile time and the time from the start of the process to the end of the first update, of every case, with an
          empty persistent compilation cache and then with what that run has left in it
@@ -20,6 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ STUDIES = ("agents", "length", "startup")
 def main() -> None:
     parser = argparse.ArgumentParser(description="How cost grows with agents, with steps, and in a fresh process.")
     parser.add_argument("--studies", nargs="+", choices=STUDIES, default=list(STUDIES))
+    parser.add_argument("--agents", nargs="+", type=int, default=list(AGENTS), help="how many at once in that study")
     parser.add_argument("--out", type=Path, help="write OUT.jsonl, OUT.md and OUT.png")
     parser.add_argument("--point", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -49,22 +52,23 @@ def main() -> None:
         if args.out
         else []
     )
+    studies = {"agents": partial(over_agents, args.agents), "length": over_length, "startup": over_startup}
     for study in args.studies:
-        for row in {"agents": over_agents, "length": over_length, "startup": over_startup}[study]():
+        for row in studies[study]():
             print(json.dumps(row), flush=True)
             rows.append(row)
     if args.out:
         rows.sort(key=lambda row: STUDIES.index(row["study"]))
         record.write(args.out.with_suffix(".jsonl"), rows)
-        args.out.with_suffix(".md").write_text(table(rows))
+        args.out.with_suffix(".md").write_text(table(rows, args.out))
         draw(args.out.with_suffix(".png"), rows)
 
 
-def over_agents() -> list[dict[str, Any]]:
+def over_agents(counts: Sequence[int]) -> list[dict[str, Any]]:
     """About a second or more of training each; a program has no fewer than eight updates."""
     return [
         in_own_process({"study": "agents", "case": "A", "agents": agents, "steps": 512 * max(8, 512 // agents)})
-        for agents in AGENTS
+        for agents in counts
     ]
 
 
@@ -170,31 +174,34 @@ def training(point: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: list[dict[str, Any]], out: Path) -> str:
     first, revisions = rows[0], ", ".join(dict.fromkeys(row["git_revision"][:7] for row in rows))
     lines = [
-        "`python benchmarks/scaling.py --out benchmarks/results/cost`",
+        f"`python benchmarks/scaling.py --out {out}`",
         f"at {revisions} on {first['device']['kind']}, jax {first['versions']['jax']}.",
     ]
-    lines += ["", "| agents of case A | steps each | steps/s, all agents | peak memory (MiB) |", "|---|---|---|---|"]
-    lines += [
-        f"| {row['agents']} | {row['steps']:,} | {row['steps_per_s']:,} | {row['peak_mib']} |"
-        for row in chosen(rows, "agents")
-    ]
-    lines += ["", "| steps of case A | µs per step | peak memory (MiB) |", "|---|---|---|"]
-    lines += [
-        f"| {row['steps']:,} | {1e6 / row['steps_per_s']:.2f} | {row['peak_mib']} |" for row in chosen(rows, "length")
-    ]
-    lines += [
-        "",
-        "| case | compilation cache | compile time (s) | from the start of the process to the first update (s) |",
-        "|---|---|---|---|",
-    ]
-    lines += [
-        f"| {row['case']} | {row['cache']} | {row['compile_s']:.2f} | {row['first_update_s']:.2f} |"
-        for row in chosen(rows, "startup")
-    ]
+    heads = {
+        "agents": "| agents of case A | steps each | steps/s, all agents | peak memory (MiB) |",
+        "length": "| steps of case A | µs per step | peak memory (MiB) |",
+        "startup": "| case | compilation cache | compile time (s) | "
+        "from the start of the process to the first update (s) |",
+    }
+    for study, head in heads.items():
+        if points := chosen(rows, study):
+            lines += ["", head, "|" + "---|" * (head.count("|") - 1), *map(line, points)]
     return "\n".join(lines) + "\n"
+
+
+def line(row: dict[str, Any]) -> str:
+    """A point's row in its study's table."""
+    match row["study"]:
+        case "agents":
+            cells = (row["agents"], f"{row['steps']:,}", f"{row['steps_per_s']:,}", row["peak_mib"])
+        case "length":
+            cells = (f"{row['steps']:,}", f"{1e6 / row['steps_per_s']:.2f}", row["peak_mib"])
+        case _:
+            cells = (row["case"], row["cache"], f"{row['compile_s']:.2f}", f"{row['first_update_s']:.2f}")
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def chosen(rows: list[dict[str, Any]], study: str) -> list[dict[str, Any]]:
@@ -203,47 +210,56 @@ def chosen(rows: list[dict[str, Any]], study: str) -> list[dict[str, Any]]:
 
 def draw(path: Path, rows: list[dict[str, Any]]) -> None:
     """A panel per study."""
-    figure, (agents, length, startup) = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
-    points = chosen(rows, "agents")
-    agents.plot([row["agents"] for row in points], [row["steps_per_s"] / 1e3 for row in points], "o-", color="#0072B2")
-    agents.set_xscale("log", base=4)
-    agents.set_xticks(AGENTS, AGENTS)
-    agents.set_xlabel("agents at once, case A")
-    agents.set_ylabel("thousand steps/s, all agents")
-    roomy(agents)
+    panels = {"agents": draw_agents, "length": draw_length, "startup": draw_startup}
+    studies = [study for study in panels if chosen(rows, study)]
+    figure, axes = plt.subplots(1, len(studies), figsize=(4 * len(studies), 3.4), layout="constrained", squeeze=False)
+    for study, axis in zip(studies, axes[0], strict=True):
+        panels[study](axis, chosen(rows, study))
+        axis.spines["top"].set_visible(False)
+        axis.grid(alpha=0.3, axis="y")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
 
-    points = chosen(rows, "length")
+
+def draw_agents(axis: Axes, points: list[dict[str, Any]]) -> None:
+    counts = [row["agents"] for row in points]
+    axis.plot(counts, [row["steps_per_s"] / 1e3 for row in points], "o-", color="#0072B2")
+    axis.set_xscale("log", base=4)
+    axis.set_xticks(counts, counts)
+    axis.yaxis.set_major_formatter("{x:,.0f}")
+    axis.set_xlabel("agents at once, case A")
+    axis.set_ylabel("thousand steps/s, all agents")
+    roomy(axis)
+
+
+def draw_length(axis: Axes, points: list[dict[str, Any]]) -> None:
     steps = [row["steps"] / 1e3 for row in points]
-    length.plot(steps, [1e6 / row["steps_per_s"] for row in points], "o-", color="#0072B2")
-    length.set_xscale("log", base=4)
-    length.set_xticks(steps, [f"{each:,.0f}" for each in steps])
-    length.minorticks_off()
-    length.set_xlabel("thousand steps of training, case A")
-    length.set_ylabel("µs per step", color="#0072B2")
-    roomy(length)
-    memory = length.twinx()
+    axis.plot(steps, [1e6 / row["steps_per_s"] for row in points], "o-", color="#0072B2")
+    axis.set_xscale("log", base=4)
+    axis.set_xticks(steps, [f"{each:,.0f}" for each in steps])
+    axis.minorticks_off()
+    axis.set_xlabel("thousand steps of training, case A")
+    axis.set_ylabel("µs per step", color="#0072B2")
+    roomy(axis)
+    memory = axis.twinx()
     memory.plot(steps, [row["peak_mib"] for row in points], "s--", color="#D55E00")
     memory.set_ylabel("peak memory (MiB)", color="#D55E00")
     roomy(memory, 1.4)
     memory.spines["top"].set_visible(False)
 
-    points = chosen(rows, "startup")
+
+def draw_startup(axis: Axes, points: list[dict[str, Any]]) -> None:
     for i, (cache, colour) in enumerate((("empty", "#D55E00"), ("filled", "#009E73"))):
         bars = [row for row in points if row["cache"] == cache]
         places = [j + (i - 0.5) * 0.36 for j in range(len(bars))]
         whole = [row["first_update_s"] for row in bars]
-        startup.bar(places, whole, 0.34, color=colour, alpha=0.4)
-        startup.bar(places, [row["compile_s"] for row in bars], 0.34, color=colour, label=f"{cache} cache")
-        startup.set_xticks(range(len(bars)), [row["case"] for row in bars])
-    startup.set_xlabel("case")
-    startup.set_ylabel("s to the first update;\ncompilation strong")
-    roomy(startup, 1.2)
-    startup.legend(frameon=False, fontsize=8, loc="upper center", ncols=2)
-    for axis in (agents, length, startup):
-        axis.spines["top"].set_visible(False)
-        axis.grid(alpha=0.3, axis="y")
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+        axis.bar(places, whole, 0.34, color=colour, alpha=0.4)
+        axis.bar(places, [row["compile_s"] for row in bars], 0.34, color=colour, label=f"{cache} cache")
+        axis.set_xticks(range(len(bars)), [row["case"] for row in bars])
+    axis.set_xlabel("case")
+    axis.set_ylabel("s to the first update;\ncompilation strong")
+    roomy(axis, 1.2)
+    axis.legend(frameon=False, fontsize=8, loc="upper center", ncols=2)
 
 
 def roomy(axis: Axes, factor: float = 1.1) -> None:
