@@ -2,7 +2,7 @@
 
     python benchmarks/scaling.py [--studies agents length startup] [--agents 1 4 …] [--out benchmarks/results/cost]
 
-agents   environment steps per second of all agents together, on case A, for 1 to 256 agents at once or the numbers given
+agents   environment steps per second of all agents together, on case A, for 1 to 256 agents at once or those given
 length   time per environment step and peak memory of case A, for 1, 4 and 16 times as many steps
 startup  compile time and the time from the start of the process to the end of the first update, of every case, with an
          empty persistent compilation cache and then with what that run has left in it
