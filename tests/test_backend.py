@@ -29,7 +29,6 @@ def launches(monkeypatch):
 
 
 TRAINED = {
-    "discrete actions": {},
     "continuous actions, all that is normalised, a limit on the divergence": {
         "env": "Pendulum-v1",
         "normalize_obs": True,
@@ -44,7 +43,7 @@ TRAINED = {
         "network": jaxppo.MLP(hidden=(8,), memory="gru", memory_size=8),
         "learner": jaxppo.SGD(num_minibatches=2),
     },
-    "trust region": {"learner": jaxppo.TrustRegion()},
+    "trust region, discrete actions": {"learner": jaxppo.TrustRegion()},
 }
 
 
