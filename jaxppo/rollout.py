@@ -16,8 +16,8 @@ from jaxppo.types import EnvLoop
 
 __all__ = ["EpisodeStats", "Trajectory", "collect", "env_action", "start"]
 
-# Steps of a GPU between two writes of the trajectory: most, and as many as there are so many operations in, since XLA
-# takes longer for more.
+# On a GPU so many steps at most are written out between two writes of the trajectory, and no more than hold so many
+# operations, since XLA would take long to compile them.
 UNROLL, UNROLL_OPERATIONS = 8, 2500
 # Of resets drawn ahead. On a CPU what fits in a cache, since more costs more in memory traffic than it saves.
 RESETS_AHEAD_BYTES, RESETS_AHEAD_BYTES_GPU = 2**20, 2**26
