@@ -177,7 +177,7 @@ def training(point: dict[str, Any]) -> dict[str, Any]:
 def table(rows: list[dict[str, Any]], out: Path) -> str:
     first, revisions = rows[0], ", ".join(dict.fromkeys(row["git_revision"][:7] for row in rows))
     lines = [
-        f"`python benchmarks/scaling.py --out {out}`",
+        f"`python benchmarks/scaling.py {flags(rows)}--out {out}`",
         f"at {revisions} on {first['device']['kind']}, jax {first['versions']['jax']}.",
     ]
     heads = {
@@ -190,6 +190,14 @@ def table(rows: list[dict[str, Any]], out: Path) -> str:
         if points := chosen(rows, study):
             lines += ["", head, "|" + "---|" * (head.count("|") - 1), *map(line, points)]
     return "\n".join(lines) + "\n"
+
+
+def flags(rows: list[dict[str, Any]]) -> str:
+    """Those that ask for these points, where they are not all that there are without."""
+    studies = [study for study in STUDIES if chosen(rows, study)]
+    counts = tuple(row["agents"] for row in chosen(rows, "agents"))
+    named = f"--studies {' '.join(studies)} " if studies != list(STUDIES) else ""
+    return named + (f"--agents {' '.join(map(str, counts))} " if counts not in ((), AGENTS) else "")
 
 
 def line(row: dict[str, Any]) -> str:

@@ -236,9 +236,7 @@ class _Module(nn.Module):
         hidden = zip(names, self._hidden(obs, names, abreast), strict=True)
         torsos = {name: self._remember(name, carry, x, reset) for name, x in hidden}
         (_, actor), (_, critic) = torsos["shared" if self.spec.shared else "actor"], list(torsos.values())[-1]
-        width = self.head.num_outputs
-        narrow = NarrowDense(width, self.spec.kernel_init(0.01), name="policy") if width <= NARROW else None
-        outputs = (narrow or self._dense(width, 0.01, "policy"))(actor)
+        outputs = self._policy(self.head.num_outputs)(actor)
         value = self._dense(1, 1.0, "value")(critic)[:, 0]
         log_std = None
         if self.head.num_log_stds:
@@ -256,14 +254,14 @@ class _Module(nn.Module):
                 torsos = dense_abreast(layers, torsos)
             else:
                 torsos = [layer(x) for layer, x in zip(layers, torsos, strict=True)]
-            if self.spec.layer_norm:
-                norms = [nn.LayerNorm(name=f"{name}_{i}_norm") for name in names]
-                torsos = [
-                    norm(x.astype(jnp.float32)).astype(self.spec.precision)
-                    for norm, x in zip(norms, torsos, strict=True)
-                ]
-            torsos = [ACTIVATIONS[self.spec.activation](x) for x in torsos]
+            torsos = [self._activate(f"{name}_{i}_norm", x) for name, x in zip(names, torsos, strict=True)]
         return [x.astype(jnp.float32) for x in torsos]
+
+    def _activate(self, norm: str, x: jax.Array) -> jax.Array:
+        """What follows the product of a hidden layer; `norm` is what its normalisation goes by, if there is one."""
+        if self.spec.layer_norm:
+            x = nn.LayerNorm(name=norm)(x.astype(jnp.float32)).astype(self.spec.precision)
+        return ACTIVATIONS[self.spec.activation](x)
 
     def _remember(self, name: str, carry: Any, x: jax.Array, reset: jax.Array) -> tuple[Any, jax.Array]:
         """The recurrent layer of a torso, if there is one."""
@@ -273,6 +271,11 @@ class _Module(nn.Module):
         num_envs = reset.shape[-1]
         after, h = layer(carry[name], x.reshape(-1, num_envs, x.shape[-1]), reset.reshape(-1, num_envs))
         return after, _join(h)
+
+    def _policy(self, width: int) -> nn.Module:
+        if width <= NARROW:
+            return NarrowDense(width, self.spec.kernel_init(0.01), name="policy")
+        return self._dense(width, 0.01, "policy")
 
     def _dense(self, width: int, gain: float, name: str, dtype: str = "float32") -> Dense:
         return Dense(width, self.spec.kernel_init(gain), dtype, name=name)

@@ -37,10 +37,8 @@ class Dense(nn.Module):
 
 def dense_abreast(layers: Sequence[Dense], inputs: Sequence[jax.Array]) -> list[jax.Array]:
     """Each layer of its own inputs [M, F], all of one size, as one batched product."""
-    kernel, bias = (
-        jnp.stack(x)
-        for x in zip(*(layer.weights(x.shape[-1]) for layer, x in zip(layers, inputs, strict=True)), strict=True)
-    )
+    weights = [layer.weights(x.shape[-1]) for layer, x in zip(layers, inputs, strict=True)]
+    kernel, bias = (jnp.stack(each) for each in zip(*weights, strict=True))
     stacked = jnp.stack(inputs).astype(kernel.dtype)
     return list(jnp.matmul(stacked, kernel) + bias[:, None])
 
