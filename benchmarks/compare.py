@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -132,7 +133,9 @@ def keep(lines: Path, row: dict[str, Any]) -> None:
 
 
 def revision() -> str:
-    """The git revision of this checkout, followed by -dirty if anything but results was changed since."""
+    """The git revision of this checkout, followed by -dirty if anything but results was changed since; or `unknown`."""
+    if shutil.which("git") is None:
+        return "unknown"
     git = ["git", "-C", str(HERE.parent)]
     describe = subprocess.run(
         [*git, "describe", "--always"], check=False, capture_output=True, text=True

@@ -1,8 +1,8 @@
 """Floating-point operations that a function must do, counted in its jaxpr: before XLA has changed anything.
 
-What counts is products: dense layers, convolutions, recurrent cells, and sums of elementwise products, which are
-products in all but name. A multiplication and an addition are two operations. Activations, optimisers and environments
-are elementwise work, which is not counted: its limit is how fast memory moves.
+What counts is products: dense layers, convolutions, recurrent cells, and sums of elementwise products that nothing else
+needs, which are products in all but name. A multiplication and an addition are two operations. Activations, optimisers
+and environments are elementwise work, which is not counted: its limit is how fast memory moves.
 """
 
 import math
@@ -74,6 +74,8 @@ def _count(jaxpr: Jaxpr) -> Work:
     flops: float = 0
     products: Counter[Product] = Counter()
     made_by = {var: eqn for eqn in jaxpr.eqns for var in eqn.outvars}
+    uses = Counter(var for eqn in jaxpr.eqns for var in eqn.invars if isinstance(var, Var))
+    uses.update(var for var in jaxpr.outvars if isinstance(var, Var))
     for eqn in jaxpr.eqns:
         name = eqn.primitive.name
         if name == "dot_general" and _is_float(eqn.outvars[0]):
@@ -82,7 +84,7 @@ def _count(jaxpr: Jaxpr) -> Work:
             flops += product.flops
         elif name == "conv_general_dilated":
             flops += _convolution_flops(eqn)
-        elif name == "reduce_sum" and _sums_products(eqn, made_by):
+        elif name == "reduce_sum" and _sums_products(eqn, made_by, uses):
             flops += 2 * _array(eqn.invars[0]).size
         for inner, times in _inside(eqn):
             flops += inner.flops * times if inner.flops else 0
@@ -127,13 +129,13 @@ def _convolution_flops(eqn: JaxprEqn) -> float:
     return float(2 * _array(eqn.outvars[0]).size * kernel.size / features)
 
 
-def _sums_products(eqn: JaxprEqn, made_by: dict[Var, JaxprEqn]) -> bool:
-    """Whether a sum is over what an elementwise multiplication of two arrays has made."""
+def _sums_products(eqn: JaxprEqn, made_by: dict[Var, JaxprEqn], uses: Counter[Var]) -> bool:
+    """Whether a sum is over what an elementwise multiplication of two arrays has made for it alone."""
     operand = eqn.invars[0]
-    source = made_by.get(operand) if isinstance(operand, Var) else None
-    if source is None or source.primitive.name != "mul" or not _is_float(operand):
+    if not isinstance(operand, Var) or uses[operand] > 1 or not _is_float(operand):
         return False
-    return all(_array(var).ndim > 0 for var in source.invars)
+    source = made_by.get(operand)
+    return source is not None and source.primitive.name == "mul" and all(_array(var).ndim > 0 for var in source.invars)
 
 
 def _is_float(var: Any) -> bool:

@@ -143,7 +143,7 @@ def learning_batch(
     """
     env_batch, network = build(config)
     params, obs_moments, view = state.policy.params, state.policy.obs_moments, _view(config, state)
-    # Observation statistics stay frozen until the update is over, so that the first ratios are exactly 1.
+    # Observation statistics stay frozen until the update is over, so that the first ratios are 1.
     if obs_moments is not None and trajectory.raw_obs is not None:
         obs_moments = obs_moments.merge(together.gather(split_mask(trajectory.raw_obs)[0], axis=1))
     reward, reward_moments = trajectory.reward, state.reward_moments

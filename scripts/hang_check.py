@@ -2,8 +2,8 @@
 
     python scripts/hang_check.py [--runs 300] [--agents 16] [--timeout 60] [--cores]
 
-XLA's CPU backend in jaxlib 0.10.0 to 0.10.2 can deadlock on vmapped training loops, which is why jaxppo asks for an
-older one. A stalled run is told from a slow one by a watchdog, which prints where every thread is and ends the process.
+XLA's CPU backend in jaxlib 0.10.0 to 0.10.2 can deadlock on vmapped training loops, which is why jaxppo does without
+them. A stalled run is told from a slow one by a watchdog, which prints where every thread is and ends the process.
 """
 
 import argparse

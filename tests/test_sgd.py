@@ -227,15 +227,20 @@ def test_advantages_are_normalised_per_minibatch():
         ("Breakout-MinAtar", {"num_envs": 4, "num_steps": 16}),
     ],
 )
-def test_first_ratios_are_exactly_one(env, sizes):
-    """Before the first gradient step every ratio is exactly 1 and KL exactly 0, also in the third update."""
+def test_first_ratios_are_one(env, sizes):
+    """Before the first gradient step every ratio is 1 and KL 0, also in the third update.
+
+    Exactly so on JAX 0.9. Later XLA sums up rows of the last layer in an order that depends on how many there are.
+    """
+    rounding = 0 if jax.__version_info__ < (0, 11) else 2e-6
     learners = [one_step(learning_rate=1e-2), jaxppo.SGD(learning_rate=0.0, num_epochs=2, num_minibatches=4)]
     for learner in learners:
         config = jaxppo.Config(env=env, total_timesteps=10_000, learner=learner, **sizes)
         state = jaxppo.init(config, jax.random.key(0))
         for _ in range(3):
             state, metrics = jaxppo.update(config, state)
-            assert (metrics.ratio_max, metrics.kl, metrics.approx_kl, metrics.clip_fraction) == (1, 0, 0, 0)
+            found = metrics.ratio_max - 1, metrics.kl, metrics.approx_kl, metrics.clip_fraction
+            np.testing.assert_allclose(found, 0, rtol=0, atol=rounding)
             np.testing.assert_allclose(metrics.effective_sample_size, 1, rtol=1e-6)
 
 

@@ -7,6 +7,7 @@ import io
 import math
 import warnings
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -81,8 +82,11 @@ def make(name: str) -> Env:
 def _construct(name: str, task: str, backend: str) -> Env:
     with _foreign(), contextlib.redirect_stdout(io.StringIO()):  # mujoco prints that it does without warp
         import mujoco
-        from brax import envs
+        from brax import envs, fluid
         from brax.envs.base import State as BraxState
+
+        # The forces of water, the swimmer's, call the bound of a clip by a name that JAX 0.11 no longer knows.
+        fluid.jp = SimpleNamespace(**{**vars(jnp), "clip": lambda x, a_min: jnp.maximum(x, a_min)})
 
         # Otherwise deprecated attributes in brax's own models would make it write to stderr and a MUJOCO_LOG.TXT here.
         handler = mujoco.get_mju_user_warning()

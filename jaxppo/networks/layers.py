@@ -47,8 +47,8 @@ class NarrowDense(nn.Module):
     """A dense layer with few outputs as sums of products, row by row, instead of a matrix product.
 
     Its gradient is elementwise, where that of the matrix product is another with a tiny inner dimension, which costs
-    as much as a hidden layer. And it rounds alike for every batch size, so that ratios are exactly 1 before the first
-    step.
+    as much as a hidden layer. And on a CPU with JAX 0.9 it rounds alike for every batch size, so that the first ratios
+    are exactly 1.
     """
 
     features: int
