@@ -137,13 +137,13 @@ def revision() -> str:
     if shutil.which("git") is None:
         return "unknown"
     git = ["git", "-C", str(HERE.parent)]
-    describe = subprocess.run(
-        [*git, "describe", "--always"], check=False, capture_output=True, text=True
-    ).stdout.strip()
+    described = subprocess.run([*git, "describe", "--always"], check=False, capture_output=True, text=True)
+    if described.returncode:
+        return "unknown"
     changed = subprocess.run(
         [*git, "diff", "--quiet", "HEAD", "--", ".", ":!benchmarks/results"], check=False
     ).returncode
-    return f"{describe}-dirty" if changed else describe
+    return described.stdout.strip() + ("-dirty" if changed else "")
 
 
 if __name__ == "__main__":

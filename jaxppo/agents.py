@@ -3,11 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxppo.compilation import program
 from jaxppo.config import Config, field_name
-from jaxppo.devices import devices_for, fill, filled, lanes, over_devices, partners, placed
+from jaxppo.devices import fill, spread
 from jaxppo.fields import check
 from jaxppo.training import train
 from jaxppo.types import Result
@@ -39,19 +38,13 @@ def train_agents(config: Config, keys: jax.Array) -> Result:
         check(
             np.ndim(leaf) == 0 or len(leaf) == len(keys), field_name(path), f"array of shape {np.shape(leaf)}", allowed
         )
-    everywhere = NamedSharding(placed(len(keys), _devices(config, keys)).mesh, PartitionSpec())
-    return _train_agents(*jax.device_put((config, keys), everywhere))
+    return _train_agents(*jax.device_put((config, keys), spread(config, len(keys)).everywhere))
 
 
 @program
 def _train_agents(config: Config, keys: jax.Array) -> Result:
-    num_agents, devices = len(keys), _devices(config, keys)
+    num_agents = len(keys)
+    agents = spread(config, num_agents)
     each = jax.tree.map(lambda x: jnp.broadcast_to(x, (num_agents, *x.shape)) if x.ndim == 0 else x, config)
-    full = filled(num_agents, devices)
-    in_step = lanes(full, config.batch_size, devices)
-    spread = over_devices(lambda _, *agent: train(*agent), full, devices, in_step)
-    return jax.tree.map(lambda x: x[:num_agents], spread(None, *fill((each, keys), full)))
-
-
-def _devices(config: Config, keys: jax.Array) -> tuple[jax.Device, ...]:
-    return partners(config) if len(keys) == 1 else devices_for(len(keys))
+    everyone = agents.over(lambda _, *agent: train(*agent))
+    return jax.tree.map(lambda x: x[:num_agents], everyone(None, *fill((each, keys), agents.num_agents)))

@@ -31,7 +31,7 @@ def log_softmax(x: jax.Array) -> jax.Array:
 
 
 def argmax(x: jax.Array) -> jax.Array:
-    """Where on the last axis the largest number is, the first of them if there are several: [B, A] to int32 [B]."""
+    """Where on the last axis the largest number is, the first if there are several, NaN aside: [B, A] to int32 [B]."""
     if not _few(x):
         return jnp.argmax(x, axis=-1).astype(jnp.int32)
     largest, *others = _columns(x)

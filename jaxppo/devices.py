@@ -7,7 +7,7 @@ its environments and minibatches over the cores (`jaxppo.together`; docs/perform
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,7 +18,7 @@ from jaxppo import together
 if TYPE_CHECKING:  # it would import environments, and use_cores comes before those
     from jaxppo.config import Config
 
-__all__ = ["devices_for", "fill", "filled", "lanes", "over_devices", "partners", "placed", "use_cores"]
+__all__ = ["Spread", "devices_for", "fill", "lanes", "partners", "spread", "use_cores"]
 
 # Samples of the agents that are in step, by measurement: on a core of its own, and where all cores work on one device.
 CORE_SAMPLES, SHARED_SAMPLES = 2**11, 2**14
@@ -43,11 +43,86 @@ def use_cores() -> None:
             raise RuntimeError("jaxppo.use_cores() must come before JAX's first computation") from None
 
 
-def devices_for(num_agents: int) -> tuple[jax.Device, ...]:
-    """The fewest local devices on which the largest share of so many agents is as small as on all.
+class Spread(NamedTuple):
+    """Agents over devices.
 
-    One agent has one device, though it may have `partners`.
+    Attributes:
+        num_agents: R: one, or as many on each device.
+        devices: where they are trained. A single agent has all of them, which train it together.
+        lanes: how many of a device's agents train in step, the others in turns.
     """
+
+    num_agents: int
+    devices: tuple[jax.Device, ...]
+    lanes: int
+
+    @property
+    def each(self) -> int:
+        """How many agents each device has."""
+        return max(1, self.num_agents // len(self.devices))
+
+    @property
+    def placement(self) -> NamedSharding:
+        """Where what has a first axis of agents lies: split evenly over the devices; one agent on each of them."""
+        if self.num_agents == 1:
+            return NamedSharding(Mesh(np.array(self.devices), (together.AXIS,)), PartitionSpec())
+        return NamedSharding(Mesh(np.array(self.devices), ("agents",)), PartitionSpec("agents"))
+
+    @property
+    def everywhere(self) -> NamedSharding:
+        """Where what they share lies: on each device."""
+        return NamedSharding(self.placement.mesh, PartitionSpec())
+
+    def over(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function(shared, …)` of one agent, for all of them.
+
+        All arguments but the first and all results get a first axis of R.
+        """
+        share = self._share(function)
+        if len(self.devices) == 1:
+            return share
+        if self.num_agents == 1:
+            return together.everyone(share, self.devices)
+        agents = self.placement
+
+        def everywhere(shared: Any, *own: Any) -> Any:
+            specs = (PartitionSpec(), *(agents.spec for _ in own))
+            spread = jax.shard_map(share, mesh=agents.mesh, in_specs=specs, out_specs=agents.spec, check_vma=False)
+            return spread(shared, *own)
+
+        return everywhere
+
+    def _share(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`over` on one device, of those agents that it has."""
+        lanes, turns = self.lanes, self.each // self.lanes
+
+        def in_step(shared: Any, own: Any) -> Any:
+            if lanes > 1:
+                return jax.vmap(lambda each: function(shared, *each))(own)
+            # A batch axis of one would cost time.
+            return jax.tree.map(lambda x: x[None], function(shared, *jax.tree.map(lambda x: x[0], own)))
+
+        def share(shared: Any, *own: Any) -> Any:
+            if turns == 1:
+                return in_step(shared, own)
+            own = jax.tree.map(lambda x: x.reshape((turns, lanes, *x.shape[1:])), own)
+            results = jax.lax.map(lambda each: in_step(shared, each), own)
+            return jax.tree.map(lambda x: x.reshape((turns * lanes, *x.shape[2:])), results)
+
+        return share
+
+
+def spread(config: "Config", num_agents: int, devices: tuple[jax.Device, ...] | None = None) -> Spread:
+    """How to train so many agents like `config`, or a few more for equal shares, by default where it is fastest."""
+    alone = num_agents == 1
+    if devices is None:
+        devices = partners(config) if alone else devices_for(num_agents)
+    each = -(-num_agents // len(devices))
+    return Spread(1 if alone else each * len(devices), devices, lanes(each, config.batch_size, devices))
+
+
+def devices_for(num_agents: int) -> tuple[jax.Device, ...]:
+    """The fewest local devices on which the largest share of so many agents is as small as on all."""
     devices = jax.local_devices()
     largest = -(-num_agents // len(devices))
     return tuple(devices[: -(-num_agents // largest)])
@@ -69,72 +144,21 @@ def partners(config: "Config") -> tuple[jax.Device, ...]:
     return tuple(devices[: max(n for n in range(1, most + 1) if config.num_envs % n == 0 and parts % n == 0)])
 
 
-def filled(num_agents: int, devices: tuple[jax.Device, ...]) -> int:
-    """So many agents, and as many more as make equal shares; a single one has all the devices."""
-    return 1 if num_agents == 1 else -(-num_agents // len(devices)) * len(devices)
-
-
-def over_devices(
-    function: Callable[..., Any], num_agents: int, devices: tuple[jax.Device, ...], lanes: int
-) -> Callable[..., Any]:
-    """`function(shared, …)` of one agent, for `num_agents` of them: a share on each device, `lanes` at a time in step.
-
-    All arguments but the first and all results get a first axis of `num_agents`, which `lanes * len(devices)` divides.
-    Where a single agent has several devices, they train it together.
-    """
-    alone = num_agents == 1
-    turns = 1 if alone else num_agents // (lanes * len(devices))
-
-    def in_step(shared: Any, own: Any) -> Any:
-        if lanes > 1:
-            return jax.vmap(lambda each: function(shared, *each))(own)
-        # A batch axis of one would cost time.
-        return jax.tree.map(lambda x: x[None], function(shared, *jax.tree.map(lambda x: x[0], own)))
-
-    def share(shared: Any, *own: Any) -> Any:
-        if turns == 1:
-            return in_step(shared, own)
-        own = jax.tree.map(lambda x: x.reshape((turns, lanes, *x.shape[1:])), own)
-        results = jax.lax.map(lambda each: in_step(shared, each), own)
-        return jax.tree.map(lambda x: x.reshape((turns * lanes, *x.shape[2:])), results)
-
-    if len(devices) == 1:
-        return share
-    if alone:
-        return together.everyone(share, devices)
-    agents = placed(num_agents, devices)
-
-    def everywhere(shared: Any, *own: Any) -> Any:
-        specs = (PartitionSpec(), *(agents.spec for _ in own))
-        spread = jax.shard_map(share, mesh=agents.mesh, in_specs=specs, out_specs=agents.spec, check_vma=False)
-        return spread(shared, *own)
-
-    return everywhere
-
-
 def lanes(num_agents: int, batch_size: int, devices: tuple[jax.Device, ...]) -> int:
-    """How many of `num_agents` a device trains in step, the others in turns; all but on a CPU.
+    """How many of its `num_agents` a device trains in step, the others in turns; all but on a CPU.
 
     Args:
-        num_agents: of all devices together, whose number divides it unless it is 1.
+        num_agents: of each device.
         batch_size: environment steps per update of an agent.
-        devices: what they are spread over.
+        devices: what agents are spread over.
     """
-    own = max(1, num_agents // len(devices))
     if devices[0].platform != "cpu":
-        return own
+        return num_agents
     shared = len(devices) == 1
-    most = min(own, max(1, (SHARED_SAMPLES if shared else CORE_SAMPLES) // batch_size))
-    best = max(count for count in range(1, most + 1) if own % count == 0)
+    most = min(num_agents, max(1, (SHARED_SAMPLES if shared else CORE_SAMPLES) // batch_size))
+    best = max(count for count in range(1, most + 1) if num_agents % count == 0)
     # Few in step leave cores idle that work on one device, so where the number divides badly there, all are.
-    return own if shared and best <= most // 2 else best
-
-
-def placed(num_agents: int, devices: tuple[jax.Device, ...]) -> NamedSharding:
-    """Where what has a first axis of agents lies: split evenly over the devices, or on each of them if it is one."""
-    if num_agents == 1:
-        return NamedSharding(Mesh(np.array(devices), (together.AXIS,)), PartitionSpec())
-    return NamedSharding(Mesh(np.array(devices), ("agents",)), PartitionSpec("agents"))
+    return num_agents if shared and best <= most // 2 else best
 
 
 def fill(tree: Any, num_agents: int) -> Any:

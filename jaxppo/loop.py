@@ -16,11 +16,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from jaxppo.compilation import compiler_options
 from jaxppo.config import Config, canonical
-from jaxppo.devices import fill, lanes, over_devices, placed
+from jaxppo.devices import Spread, fill, spread
 from jaxppo.training import init_step, update_step
 from jaxppo.types import Metrics, TrainState
 
@@ -47,15 +46,13 @@ class Program(NamedTuple):
     Attributes:
         advance: `(num_updates, configs [R], states [R]) -> (states [R], metrics [R, CHUNK_UPDATES])`; takes the states
             over.
-        num_agents: R.
-        sharding: how they are spread over the devices.
+        agents: how they are spread over the devices.
         compile_seconds: time to compile.
         peak_bytes: memory of a device that a call takes: arguments, results and what it needs in between.
     """
 
     advance: Callable[[jax.Array, Config, TrainState], tuple[TrainState, Metrics]]
-    num_agents: int
-    sharding: Sharding
+    agents: Spread
     compile_seconds: float
     peak_bytes: int
 
@@ -78,7 +75,7 @@ class Training:
         self.done = done
         self.seconds = seconds
         self.rate = 0.0
-        self.num_agents = program.num_agents
+        self.num_agents = program.agents.num_agents
         self._program = program
         self._chunk = 1
 
@@ -86,7 +83,7 @@ class Training:
         """Train for about `CHUNK_SECONDS`, not beyond update `until`; the metrics [R, updates done now] by name."""
         chunk = min(self._chunk, until - self.done, CHUNK_UPDATES)
         began = time.perf_counter()
-        agents = jax.device_put((self.configs, self.states), self._program.sharding)
+        agents = jax.device_put((self.configs, self.states), self._program.agents.placement)
         self.states, buffer = self._program.advance(jnp.int32(chunk), *agents)
         metrics = {name: values[:, :chunk] for name, values in jax.device_get(buffer).named().items()}
         took = time.perf_counter() - began
@@ -114,10 +111,10 @@ def stack(configs: Sequence[Config]) -> Config:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(canonical, configs))
 
 
-def begin(configs: Config, keys: jax.Array, devices: tuple[jax.Device, ...]) -> TrainState:
+def begin(agents: Spread, configs: Config, keys: jax.Array) -> TrainState:
     """The states [R, …] of agents before their first update; consumes `keys` [R]."""
-    in_step = max(1, len(keys) // len(devices))
-    return _compiled(_init, len(keys), devices, in_step, *compiler_options().items())(None, configs, keys)
+    in_step = agents._replace(lanes=agents.each)
+    return _compiled(_init, in_step, *compiler_options().items())(None, configs, keys)
 
 
 def shapes(configs: Config, num_agents: int) -> TrainState:
@@ -126,18 +123,18 @@ def shapes(configs: Config, num_agents: int) -> TrainState:
     return jax.eval_shape(jax.vmap(init_step), configs, keys)
 
 
-def compile_program(config: Config, num_agents: int, devices: tuple[jax.Device, ...]) -> Program:
-    """Compile the training of R agents, with configs like `config`; the number of devices divides R, or R is 1."""
+def compile_program(config: Config, num_agents: int, devices: tuple[jax.Device, ...] | None = None) -> Program:
+    """Compile the training of agents like `config`, how many and where as `jaxppo.devices.spread` says."""
     began = time.perf_counter()
-    configs = jax.eval_shape(lambda: fill(stack([config]), num_agents))
-    states = shapes(configs, num_agents)
-    in_step = lanes(num_agents, config.batch_size, devices)
-    advance = _compiled(_chunk, num_agents, devices, in_step, *compiler_options(config).items())
+    agents = spread(config, num_agents, devices)
+    configs = jax.eval_shape(lambda: fill(stack([config]), agents.num_agents))
+    states = shapes(configs, agents.num_agents)
+    advance = _compiled(_chunk, agents, *compiler_options(config).items())
     compiled = advance.lower(jnp.int32(1), configs, states).compile()
     memory = compiled.memory_analysis()
     sizes = ("argument_size_in_bytes", "output_size_in_bytes", "temp_size_in_bytes")
     peak_bytes = sum(getattr(memory, size, 0) for size in sizes) - getattr(memory, "alias_size_in_bytes", 0)
-    return Program(compiled, num_agents, placed(num_agents, devices), time.perf_counter() - began, peak_bytes)
+    return Program(compiled, agents, time.perf_counter() - began, peak_bytes)
 
 
 def rows(metrics: Mapping[str, np.ndarray], agent: int) -> list[dict[str, Any]]:
@@ -189,23 +186,15 @@ def _chunk(num_updates: jax.Array, config: Config, state: TrainState) -> tuple[T
 
 
 @cache
-def _compiled(
-    function: Callable[[Any, Any, Any], Any],
-    num_agents: int,
-    devices: tuple[jax.Device, ...],
-    lanes: int,
-    *options: tuple[str, Any],
-) -> Any:
-    """`function(shared, …)` of one agent, compiled for R of them over the devices, so many at a time in step on each.
+def _compiled(function: Callable[[Any, Any, Any], Any], agents: Spread, *options: tuple[str, Any]) -> Any:
+    """`function(shared, …)` of one agent, compiled for all of them.
 
     The states that `_chunk` is given are taken over.
     """
-    agents = placed(num_agents, devices)
-    everywhere = NamedSharding(agents.mesh, PartitionSpec())
     return jax.jit(
-        wraps(function)(over_devices(function, num_agents, devices, lanes)),
+        wraps(function)(agents.over(function)),
         donate_argnums=2 if function is _chunk else (),
-        in_shardings=(everywhere, agents, agents),
-        out_shardings=agents,
+        in_shardings=(agents.everywhere, agents.placement, agents.placement),
+        out_shardings=agents.placement,
         compiler_options=dict(options),
     )

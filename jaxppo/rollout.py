@@ -164,7 +164,9 @@ def collect(
     done = trajectory.terminated | trajectory.truncated
     trajectory = trajectory._replace(reset=jnp.concatenate([loop.reset[None], done[:-1]]))
     if values_after:
-        trajectory = trajectory._replace(value=network.replay(params, (), trajectory.obs, trajectory.reset)[1])
+        obs, reset = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), (trajectory.obs, trajectory.reset))
+        value = network.apply(params, (), obs, reset)[2]
+        trajectory = trajectory._replace(value=value.reshape(done.shape))
     after, stats = _count(after, trajectory.reward, done)
     return after, trajectory, stats
 

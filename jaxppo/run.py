@@ -10,7 +10,6 @@ import numpy as np
 
 from jaxppo import results
 from jaxppo.config import Config
-from jaxppo.devices import partners
 from jaxppo.loggers import streams
 from jaxppo.loop import Training, agent_keys, begin, compile_program, interruption, logged, rows, stack
 from jaxppo.plot import write_curves
@@ -61,10 +60,10 @@ def train_run(
     agents = {"": {**to_cells(config), "seed": seed}}
     with interruption() as interrupted, streams(loggers, path, agents, config.num_updates, log_interval) as opened:
         key_train, key_evaluate = agent_keys(seed)
-        configs, devices = stack([config]), partners(config)
+        configs = stack([config])
         began = time.perf_counter()
-        program = compile_program(config, 1, devices)
-        training = Training(program, configs, begin(configs, key_train[None], devices))
+        program = compile_program(config, 1)
+        training = Training(program, configs, begin(program.agents, configs, key_train[None]))
         compile_seconds = time.perf_counter() - began  # of what it begins with too
         progress.note(f"compiled in {compile_seconds:.1f} s")
         status = "finished"

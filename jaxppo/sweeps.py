@@ -17,7 +17,7 @@ import psutil
 from jaxppo import results, tables
 from jaxppo.checkpoint import Checkpoint, read_checkpoint, restore, write_checkpoint
 from jaxppo.config import Config
-from jaxppo.devices import devices_for, fill, filled
+from jaxppo.devices import fill
 from jaxppo.fields import check, is_real, is_whole
 from jaxppo.loggers import Streams, chosen, streams
 from jaxppo.loop import Program, Training, agent_keys, begin, compile_program, interruption, shapes, stack
@@ -133,10 +133,10 @@ class _Sweep:
             while todo and not self.interrupted:
                 program = program or self._fit(todo)
                 try:
-                    self._train(program, todo[: program.num_agents])
-                    todo = todo[program.num_agents :]
+                    self._train(program, todo[: program.agents.num_agents])
+                    todo = todo[program.agents.num_agents :]
                 except jax.errors.JaxRuntimeError as error:
-                    if "RESOURCE_EXHAUSTED" not in str(error) or program.num_agents == 1:
+                    if "RESOURCE_EXHAUSTED" not in str(error) or program.agents.num_agents == 1:
                         raise
                     self.budget, program = program.peak_bytes // 2, None
             if self.interrupted:
@@ -161,8 +161,7 @@ class _Sweep:
     def _compile(self, agents: list[int], count: int) -> Program:
         """A program for `count` of these agents at a time."""
         config = self.plan.configs[agents[0]]
-        devices = devices_for(count)
-        program = compile_program(config, filled(count, devices), devices)
+        program = compile_program(config, count)
         many = "1 agent" if count == 1 else f"{count} agents at once"
         self.progress.note(
             f"{config.make_env().name}: {many}, compiled in {program.compile_seconds:.1f} s, "
@@ -218,10 +217,10 @@ class _Sweep:
         configs = stack([self.plan.configs[agent] for agent in agents])
         keys = jnp.stack([agent_keys(self.plan.seeds[agent])[0] for agent in agents])
         if checkpoint is None:
-            configs, keys = fill((configs, keys), program.num_agents)
-            return Training(program, configs, begin(configs, keys, devices_for(program.num_agents)))
+            configs, keys = fill((configs, keys), program.agents.num_agents)
+            return Training(program, configs, begin(program.agents, configs, keys))
         like = (configs, shapes(configs, len(agents)))
-        configs, states = fill(restore(checkpoint, like), program.num_agents)
+        configs, states = fill(restore(checkpoint, like), program.agents.num_agents)
         return Training(program, configs, states, checkpoint.done, checkpoint.seconds)
 
     def _save(self, training: Training, agents: list[int], kept: list[dict[str, np.ndarray]]) -> None:

@@ -10,6 +10,9 @@ from trees import assert_same
 
 import jaxppo
 from jaxppo import backend, columns, rollout
+from jaxppo.envs.base import Discrete
+from jaxppo.flops import count_work
+from jaxppo.learners.minibatches import Samples, predict
 
 KEY = jax.random.key(0)
 SMALL = {"num_envs": 4, "num_steps": 16, "total_timesteps": 192, "network": jaxppo.MLP(hidden=(16, 16))}
@@ -57,6 +60,36 @@ def test_training_is_the_same(launches, fields):
     result = jaxppo.train(config, KEY)
     assert_same(result, expected)
     assert [x.dtype for x in jax.tree.leaves(result)] == [x.dtype for x in jax.tree.leaves(expected)]
+
+
+def test_one_head_takes_one_torso(launches):
+    """Products of actor and critic side by side only where both are needed: no more operations than one by one."""
+    network = jaxppo.MLP().build(jax.ShapeDtypeStruct((4,), jnp.float32), Discrete(2))
+    params = jax.eval_shape(network.init, KEY)
+    samples = Samples(jnp.ones((32, 4)), jnp.zeros(32, bool), (), *[None] * 5)
+
+    def flops(count, head):
+        launches(count)
+
+        def loss(params):
+            return sum(map(jnp.sum, jax.tree.leaves(predict(network, params, samples, both=False)[head])))
+
+        return count_work(jax.grad(loss), params).flops
+
+    for head in (0, 1):
+        np.testing.assert_allclose(flops(True, head), flops(False, head), rtol=0.02)
+
+
+def test_values_of_a_segment_take_one_torso(launches):
+    """The least that an update of one gradient step has to do is the same, too."""
+    config = jaxppo.Config(**SMALL, learner=jaxppo.SGD(num_epochs=1, num_minibatches=1))
+
+    def flops(count):
+        launches(count)
+        state = jax.eval_shape(lambda: jaxppo.init(config, KEY))
+        return count_work(lambda state: jaxppo.update(config, state), state).flops
+
+    np.testing.assert_allclose(flops(True), flops(False), rtol=0.02)
 
 
 NUMBERS = np.random.default_rng(0).normal(scale=3, size=(5, 9)).astype(np.float32)

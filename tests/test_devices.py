@@ -51,9 +51,8 @@ def test_what_was_trained_on_two_devices_plays():
 @pytest.mark.parametrize(("count", "lanes"), [(2, 1), (6, 1), (8, 2), (8, 4)])
 def test_turns(count, lanes):
     """Each agent gets its own arguments and the shared one, however many take turns, and has its place."""
-    function = devices.over_devices(
-        lambda shared, x, tree: (shared * x, x.sum() + tree["y"]), count, devices.devices_for(count), lanes
-    )
+    agents = devices.Spread(count, devices.devices_for(count), lanes)
+    function = agents.over(lambda shared, x, tree: (shared * x, x.sum() + tree["y"]))
     x, y = jax.random.normal(KEY, (count, 3)), jnp.arange(count, dtype=jnp.float32)
     scaled, total = jax.jit(function)(jnp.float32(2), x, {"y": y})
     np.testing.assert_allclose(scaled, 2 * x, rtol=1e-6)
@@ -72,21 +71,28 @@ def test_how_many_train_in_step():
     two = tuple(jax.local_devices())
     for agents in (2, 6, 64, 74):
         for batch_size in (32, 512, 5000, 10**6):
-            lanes = devices.lanes(agents, batch_size, two)
+            lanes = devices.lanes(agents // 2, batch_size, two)
             assert (agents // 2) % lanes == 0
             assert lanes == 1 or lanes * batch_size <= devices.CORE_SAMPLES
-    assert devices.lanes(256, 512, two) == 4
+    assert devices.lanes(128, 512, two) == 4
     assert devices.lanes(256, 512, two[:1]) == 32
     assert devices.lanes(61, 512, two[:1]) == 61  # a prime: one in step would leave a core idle
-    assert devices.lanes(122, 512, two) == 1
-    assert devices.lanes(2, 10**6, two) == 1
+    assert devices.lanes(61, 512, two) == 1
+    assert devices.lanes(1, 10**6, two) == 1
 
 
 @pytest.mark.parametrize(("agents", "count", "full"), [(1, 1, 1), (2, 2, 2), (5, 2, 6), (8, 2, 8)])
 def test_shares(agents, count, full):
     """As few devices as give the largest share, and as few agents added as make shares equal."""
-    used = devices.devices_for(agents)
-    assert (len(used), devices.filled(agents, used)) == (count, full)
+    spread = devices.spread(config(), agents)
+    assert (len(spread.devices), spread.num_agents, spread.each) == (count, full, full // count)
+
+
+def test_one_agent_has_all_devices_if_its_minibatches_are_large():
+    """It is worth 512 samples of a minibatch for each; whoever asks for a device gets that."""
+    large = jaxppo.Config(num_envs=64, num_steps=64, total_timesteps=10**5)
+    assert devices.spread(large, 1) == (1, tuple(jax.local_devices()), 1)
+    assert devices.spread(large, 1, tuple(jax.local_devices()[:1])) == (1, tuple(jax.local_devices()[:1]), 1)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 
 import jaxppo
 from jaxppo.cli import main
+from jaxppo.devices import spread
 from jaxppo.loop import begin, stack
 from jaxppo.population import evolve
 from jaxppo.progress import Silent, _score
@@ -24,11 +25,17 @@ def config(learning_rate=1e-3, gamma=0.9, **changes):
     return jaxppo.Config(num_steps=8, gamma=gamma, network=jaxppo.MLP(hidden=(4,)), learner=learner, **changes)
 
 
+def start(configs, count):
+    """So many agents at their beginning, on one device."""
+    one_device = tuple(jax.local_devices()[:1])
+    return begin(spread(config(), count, one_device), configs, jax.random.split(jax.random.key(0), count))
+
+
 @pytest.fixture(scope="module")
 def agents():
     """Eight agents with a learning rate each."""
     configs = stack([config(rate) for rate in RATES])
-    return configs, begin(configs, jax.random.split(jax.random.key(0), 8), (jax.local_devices()[0],))
+    return configs, start(configs, 8)
 
 
 def differing(first, second):
@@ -98,7 +105,7 @@ def test_progress_leaves_out_what_diverged():
 def test_numbers_stay_in_their_range():
     """Gamma moves in its distance to 1 and never beyond 0 or 1."""
     configs = stack([config(gamma=gamma) for gamma in (0.5, 0.99, 0.2, 0.999)])
-    states = begin(configs, jax.random.split(jax.random.key(0), 4), (jax.local_devices()[0],))
+    states = start(configs, 4)
     population = jaxppo.Population(perturb=("gamma",), fraction=0.5, factor=4.0)
     seen = []
     for seed in range(20):

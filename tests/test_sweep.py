@@ -165,11 +165,11 @@ def test_exhausted_memory_halves_the_share(finished, monkeypatch):
 
     real, calls = sweeps.begin, []
 
-    def begin(configs, keys, devices):
+    def begin(agents, configs, keys):
         calls.append(len(keys))
         if len(keys) > 2:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
-        return real(configs, keys, devices)
+        return real(agents, configs, keys)
 
     monkeypatch.setattr(sweeps, "begin", begin)
     results = jaxppo.sweep([config(1e-3), config(3e-3)], [5, 1, 9])

@@ -86,7 +86,7 @@ def _construct(name: str, task: str, backend: str) -> Env:
         from brax.envs.base import State as BraxState
 
         # The forces of water, the swimmer's, call the bound of a clip by a name that JAX 0.11 no longer knows.
-        fluid.jp = SimpleNamespace(**{**vars(jnp), "clip": lambda x, a_min: jnp.maximum(x, a_min)})
+        fluid.jp = SimpleNamespace(**{**vars(jnp), "clip": _clip})
 
         # Otherwise deprecated attributes in brax's own models would make it write to stderr and a MUJOCO_LOG.TXT here.
         handler = mujoco.get_mju_user_warning()
@@ -125,6 +125,11 @@ def _construct(name: str, task: str, backend: str) -> Env:
 
     _, observation = jax.eval_shape(lambda: reset(jax.random.key(0), Params()))
     return Env(name, Params(), observation, reset, step, action_space, max_steps)
+
+
+def _clip(x: jax.Array, *bounds: Any, a_min: Any = None, **named: Any) -> jax.Array:
+    """`jnp.clip` that knows the old name of its lower bound too."""
+    return jnp.clip(x, *bounds, **named) if a_min is None else jnp.maximum(x, a_min)
 
 
 @contextlib.contextmanager

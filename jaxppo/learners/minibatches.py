@@ -55,12 +55,15 @@ def as_rows(network: Network, samples: Samples) -> Samples:
     return _rows(samples._replace(carry=()))._replace(carry=samples.carry)
 
 
-def predict(network: Network, params: Any, samples: Samples) -> tuple[Distribution, jax.Array]:
+def predict(network: Network, params: Any, samples: Samples, *, both: bool = True) -> tuple[Distribution, jax.Array]:
     """Distribution and value of each row; sequences are played again from the carry that they began with.
 
-    (Huang et al. 2022, LSTM details 4 and 5.)
+    (Huang et al. 2022, LSTM details 4 and 5.) Whoever uses one of the two says so by `both`: actor and critic are then
+    kept apart, if they have no memory, so that XLA can leave the other out.
     """
     if not network.recurrent:
+        if not both:
+            return network.apply(params, (), samples.obs, samples.reset)[1:]
         obs, reset = jax.tree.map(lambda x: x[None], (samples.obs, samples.reset))
         return _rows(network.replay(params, (), obs, reset))
     obs, reset = _sequences((samples.obs, samples.reset))

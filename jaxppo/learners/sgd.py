@@ -135,7 +135,7 @@ class SGD:
         metrics = {**_reduce(metrics), "learning_rate": learning_rate}
         aux = state.objective
         if jax.tree.leaves(aux):
-            new, _ = predict(network, params, samples)
+            new, _ = predict(network, params, samples, both=False)
             metrics["kl_update"] = jnp.mean(as_rows(network, samples).old.kl(new))
             aux = objective.adapt(aux, metrics["kl_update"])
         return SGDState(end.opt_state, aux), params, metrics

@@ -106,7 +106,7 @@ class TrustRegion:
         rows = as_rows(network, samples)
 
         def policy(vector: jax.Array) -> Distribution:
-            return predict(network, unravel(vector), samples)[0]
+            return predict(network, unravel(vector), samples, both=False)[0]
 
         def surrogate(new: Distribution) -> jax.Array:
             return jnp.mean(jnp.exp(log_ratio(new, rows.old, rows.action)) * rows.advantage)
@@ -187,7 +187,7 @@ class TrustRegion:
         optimizer = self._optimizer()
 
         def loss(vector: jax.Array, minibatch: Samples) -> jax.Array:
-            _, value = predict(network, unravel(vector), minibatch)
+            _, value = predict(network, unravel(vector), minibatch, both=False)
             return 0.5 * jnp.mean((value - as_rows(network, minibatch).target) ** 2)
 
         def step(carry: tuple[jax.Array, Any], rows: jax.Array) -> tuple[tuple[jax.Array, Any], jax.Array]:

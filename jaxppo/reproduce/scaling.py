@@ -98,7 +98,7 @@ def _measure(config: Config, program: Program, done: int, progress: Progress, in
         progress: told of what happens.
         interrupted: not empty after an interrupt.
     """
-    agents = program.num_agents
+    agents = program.agents.num_agents
     steps = agents * config.num_updates * config.batch_size
     _start(config, program, range(agents)).advance(1)  # a program's first call takes longer
     seconds, scores = [], []
@@ -116,7 +116,7 @@ def _measure(config: Config, program: Program, done: int, progress: Progress, in
         compile_seconds=program.compile_seconds,
         seconds=took,
         steps_per_second=steps / took,
-        peak_bytes=program.peak_bytes * program.sharding.num_devices,
+        peak_bytes=program.peak_bytes * len(program.agents.devices),
         episode_return=float(np.mean(scores)),
         worst=min(scores),
         best=max(scores),
@@ -150,8 +150,8 @@ def _compile(config: Config, agents: int, progress: Progress) -> Program:
 def _start(config: Config, program: Program, seeds: Iterable[int]) -> Training:
     """The agents of these seeds at their beginning."""
     keys = jnp.stack([agent_keys(seed)[0] for seed in seeds])
-    configs = fill(stack([config]), program.num_agents)
-    return Training(program, configs, begin(configs, keys, _devices(program.num_agents)))
+    configs = fill(stack([config]), program.agents.num_agents)
+    return Training(program, configs, begin(program.agents, configs, keys))
 
 
 def _runs(agents: int) -> int:
