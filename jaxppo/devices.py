@@ -87,8 +87,8 @@ class Spread(NamedTuple):
 
         def everywhere(shared: Any, *own: Any) -> Any:
             specs = (PartitionSpec(), *(agents.spec for _ in own))
-            spread = jax.shard_map(share, mesh=agents.mesh, in_specs=specs, out_specs=agents.spec, check_vma=False)
-            return spread(shared, *own)
+            divided = jax.shard_map(share, mesh=agents.mesh, in_specs=specs, out_specs=agents.spec, check_vma=False)
+            return divided(shared, *own)
 
         return everywhere
 

@@ -164,9 +164,8 @@ def collect(
     done = trajectory.terminated | trajectory.truncated
     trajectory = trajectory._replace(reset=jnp.concatenate([loop.reset[None], done[:-1]]))
     if values_after:
-        obs, reset = jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), (trajectory.obs, trajectory.reset))
-        value = network.apply(params, (), obs, reset)[2]
-        trajectory = trajectory._replace(value=value.reshape(done.shape))
+        value = network.replay(params, (), trajectory.obs, trajectory.reset, both=False)[1]
+        trajectory = trajectory._replace(value=value)
     after, stats = _count(after, trajectory.reward, done)
     return after, trajectory, stats
 

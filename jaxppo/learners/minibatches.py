@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxppo.distributions import Distribution
 from jaxppo.fields import check
 from jaxppo.networks import Network
+from jaxppo.networks.base import join
 from jaxppo.shuffle import permutations
 from jaxppo.types import Batch
 
@@ -44,7 +45,7 @@ class Samples(NamedTuple):
 
 def to_samples(network: Network, batch: Batch) -> Samples:
     """A batch [T, N, …] as T·N steps, or as N sequences where the network has a carry."""
-    arranged = (_sequences if network.recurrent else _rows)(batch._replace(carry=()))
+    arranged = (_sequences if network.recurrent else join)(batch._replace(carry=()))
     return Samples(**arranged._replace(carry=batch.carry)._asdict())
 
 
@@ -52,22 +53,19 @@ def as_rows(network: Network, samples: Samples) -> Samples:
     """Samples step by step, in the order of `predict`: every leaf [M, …], or [M·T, …] of sequences."""
     if not network.recurrent:
         return samples
-    return _rows(samples._replace(carry=()))._replace(carry=samples.carry)
+    return join(samples._replace(carry=()))._replace(carry=samples.carry)
 
 
 def predict(network: Network, params: Any, samples: Samples, *, both: bool = True) -> tuple[Distribution, jax.Array]:
     """Distribution and value of each row; sequences are played again from the carry that they began with.
 
-    (Huang et al. 2022, LSTM details 4 and 5.) Whoever uses one of the two says so by `both`: actor and critic are then
-    kept apart, if they have no memory, so that XLA can leave the other out.
+    (Huang et al. 2022, LSTM details 4 and 5.) `both` is as in `Network.replay`.
     """
     if not network.recurrent:
-        if not both:
-            return network.apply(params, (), samples.obs, samples.reset)[1:]
         obs, reset = jax.tree.map(lambda x: x[None], (samples.obs, samples.reset))
-        return _rows(network.replay(params, (), obs, reset))
+        return join(network.replay(params, (), obs, reset, both=both))
     obs, reset = _sequences((samples.obs, samples.reset))
-    return _rows(_sequences(network.replay(params, samples.carry, obs, reset)))
+    return join(_sequences(network.replay(params, samples.carry, obs, reset, both=both)))
 
 
 def take(samples: Samples, rows: jax.Array) -> Samples:
@@ -102,11 +100,6 @@ def num_parts(size: int) -> int:
     """Into how many equal parts to divide `size` rows, so that each is small enough; 1 where none is of a good size."""
     counts = range(-(-size // LARGEST_PART), size // SMALLEST_PART + 1)
     return next((count for count in counts if size % count == 0), 1) if jax.default_backend() == "cpu" else 1
-
-
-def _rows(tree: Any) -> Any:
-    """[A, B, …] as [A·B, …]."""
-    return jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), tree)
 
 
 def _sequences(tree: Any) -> Any:

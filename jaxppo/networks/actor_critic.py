@@ -19,7 +19,7 @@ from jaxppo import backend, columns
 from jaxppo.distributions import Distribution
 from jaxppo.envs.base import split_mask
 from jaxppo.fields import ConfigError, check, choice, flag, hyperparameters, plain, whole
-from jaxppo.networks.base import Network
+from jaxppo.networks.base import Network, join, split
 from jaxppo.networks.heads import BOX_POLICIES, Head, policy_head
 from jaxppo.networks.initial import times_orthogonal
 from jaxppo.networks.layers import Conv, Dense, NarrowDense, Recurrent, dense_abreast
@@ -98,8 +98,7 @@ class ActorCritic:
             return module.apply({"params": params}, carry, obs, reset)  # type: ignore[return-value]
 
         def unroll(params: Any, carry: Any, obs: Any, reset: jax.Array) -> tuple[Distribution, jax.Array]:
-            outputs = apply(params, carry, jax.tree.map(_join, obs), reset)[1:]
-            return jax.tree.map(lambda x: x.reshape((*reset.shape, *x.shape[1:])), outputs)
+            return split(apply(params, carry, join(obs), reset)[1:], reset.shape)
 
         return Network(init, initial_carry, apply, unroll, self.shared)
 
@@ -270,7 +269,7 @@ class _Module(nn.Module):
         layer = Recurrent(self.spec.memory, self.spec.memory_size, self.spec.kernel_init(1.0), name=f"{name}_memory")
         num_envs = reset.shape[-1]
         after, h = layer(carry[name], x.reshape(-1, num_envs, x.shape[-1]), reset.reshape(-1, num_envs))
-        return after, _join(h)
+        return after, join(h)
 
     def _policy(self, width: int) -> nn.Module:
         if width <= NARROW:
@@ -295,8 +294,3 @@ def _flat(obs: Any) -> jax.Array:
     """Every part of observations [B, …] as float32, in one vector each: [B, F]."""
     parts = [x.reshape((x.shape[0], -1)).astype(jnp.float32) for x in jax.tree.leaves(obs)]
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=1)
-
-
-def _join(x: jax.Array) -> jax.Array:
-    """[T, N, …] as rows [T·N, …]."""
-    return x.reshape((-1, *x.shape[2:]))

@@ -7,7 +7,17 @@ import jax
 
 from jaxppo.distributions import Distribution
 
-__all__ = ["Network", "NetworkSpec"]
+__all__ = ["Network", "NetworkSpec", "join", "split"]
+
+
+def join(tree: Any) -> Any:
+    """Leaves [A, B, …] as [A·B, …]."""
+    return jax.tree.map(lambda x: x.reshape((-1, *x.shape[2:])), tree)
+
+
+def split(tree: Any, shape: tuple[int, ...]) -> Any:
+    """Leaves [A·B, …] as [A, B, …], where `shape` is (A, B)."""
+    return jax.tree.map(lambda x: x.reshape((*shape, *x.shape[1:])), tree)
 
 
 class Network(NamedTuple):
@@ -35,8 +45,16 @@ class Network(NamedTuple):
         """Whether there is a carry."""
         return bool(jax.tree.leaves(jax.eval_shape(lambda: self.initial_carry(1))))
 
-    def replay(self, params: Any, carry: Any, obs: Any, reset: jax.Array) -> tuple[Distribution, jax.Array]:
-        """Distribution and value [T, N] of a segment, from the carry [N, …] that it began with."""
+    def replay(
+        self, params: Any, carry: Any, obs: Any, reset: jax.Array, *, both: bool = True
+    ) -> tuple[Distribution, jax.Array]:
+        """Distribution and value [T, N] of a segment, from the carry [N, …] that it began with.
+
+        Whoever uses one of the two says so by `both`: actor and critic are then kept apart, if they have no memory, so
+        that XLA can leave the other out.
+        """
+        if not both and not self.recurrent:
+            return split(self.apply(params, carry, join(obs), join(reset))[1:], reset.shape)
         if self.unroll is not None:
             return self.unroll(params, carry, obs, reset)
 
