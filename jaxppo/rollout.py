@@ -63,9 +63,9 @@ class EpisodeStats(NamedTuple):
     lengths: jax.Array
 
 
-def start(envs: EnvBatch, network: Network, key: jax.Array, num_envs: int) -> EnvLoop:
-    """Reset this device's share of `num_envs` environments. Consumes `key`."""
-    keys = together.share(jax.random.split(key, num_envs))
+def start(envs: EnvBatch, network: Network, keys: jax.Array) -> EnvLoop:
+    """Reset this device's share of the environments, with a key for each of all of them. Consumes `keys`."""
+    keys = together.share(keys)
     env_state, obs = envs.reset(keys)
     zeros = jnp.zeros(len(keys), jnp.float32)
     return EnvLoop(
@@ -86,10 +86,10 @@ def collect(
     view: Any,
     loop: EnvLoop,
     key: jax.Array,
-    num_steps: int,
+    keys: jax.Array,
     reward_discount: float | jax.Array | None,
 ) -> tuple[EnvLoop, Trajectory, EpisodeStats]:
-    """Act for `num_steps` steps in every environment of this device. Consumes `key`.
+    """Act for T steps in every environment of this device. Consumes `key` and `keys`.
 
     Args:
         envs: this device's environments; all there are, unless devices train the agent together.
@@ -97,29 +97,25 @@ def collect(
         params: its parameters.
         view: how the network sees observations (the frozen normaliser), or None for as they are.
         loop: where collection stands.
-        key: for actions, transitions and resets.
-        num_steps: T.
+        key: for the actions of all steps.
+        keys: [2, T, N], for transitions and for resets; of all environments, whichever device steps them.
         reward_discount: γ of the discounted returns that rewards are scaled by; None to do without them.
 
     Returns:
         Where collection stands afterwards, the segment, and sums over the episodes that ended in it.
     """
-    num_envs = len(loop.reset) * together.num_devices()  # of all devices, which draw for all and take their own
+    num_steps = keys.shape[1]
     see = view or (lambda obs: obs)
 
     # Random numbers are drawn for the whole segment at once, and so are the resets while they are few bytes. Each call
-    # of the generator is a loop that takes XLA a while to compile, hence so few of them.
-    key_noise, key_steps, key_resets = jax.random.split(key, 3)
+    # of the generator is a loop that takes XLA a while to compile, hence so few of them. Devices draw for all and take
+    # their own.
     one = jax.eval_shape(lambda: together.gather(network.apply(params, loop.carry, see(loop.obs), loop.reset)[1]))
     segment = jax.eval_shape(jax.vmap(lambda _, x: x, in_axes=(0, None)), jnp.arange(num_steps), one)
-    keys = (jax.random.split(key, (num_steps, num_envs)) for key in (key_steps, key_resets))
-    step_keys: jax.Array
-    resets: Any
-    noises, step_keys, resets = together.share((segment.noise(key_noise), *keys), axis=1)
+    noises, (step_keys, reset_keys) = together.share((segment.noise(key), tuple(keys)), axis=1)
     limit = RESETS_AHEAD_BYTES_GPU if backend.launches_count() else RESETS_AHEAD_BYTES
-    ahead = num_steps * _num_bytes(jax.eval_shape(envs.reset, resets[0])) <= limit
-    if ahead:
-        resets = jax.vmap(envs.reset)(resets)
+    ahead = num_steps * _num_bytes(jax.eval_shape(envs.reset, reset_keys[0])) <= limit
+    resets: Any = jax.vmap(envs.reset)(reset_keys) if ahead else reset_keys
 
     # A critic of its own waits until all observations are there, and takes them at once.
     values_after = not (network.shared or network.recurrent)

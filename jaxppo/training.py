@@ -72,24 +72,24 @@ def build(config: Config, num_envs: int | None = None) -> tuple[EnvBatch, Networ
 def init_step(config: Config, key: jax.Array) -> TrainState:
     """`init` without its own jit, for use inside a compiled program. Consumes `key`."""
     env_batch, network = build(config)
-    key, key_network, key_envs = jax.random.split(key, 3)
-    params = network.init(key_network)
+    keys = jax.random.split(key, 2 + config.num_envs)
+    params = network.init(keys[0])
     seen, _ = split_mask(config.make_env().observation)
     return TrainState(
         policy=Policy(params, RunningMoments.zeros(seen) if config.normalize_obs else None),
         reward_moments=RunningMoments.zeros(jnp.zeros(())) if config.normalize_reward else None,
         learner=config.learner.init(params),
-        loop=together.gather(start(env_batch, network, key_envs, config.num_envs)),
-        key=key,
+        loop=together.gather(start(env_batch, network, keys[2:])),
+        key=keys[1],
         num_updates=jnp.zeros((), jnp.int32),
     )
 
 
 def update_step(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
     """`update` without its own jit, for use inside a compiled program."""
-    key, key_collect, key_learn = jax.random.split(state.key, 3)
+    key, key_learn, *keys = update_keys(config, state.key)
     own = state.replace(loop=together.share(state.loop))
-    loop, trajectory, episodes = collect_segment(config, own, key_collect)
+    loop, trajectory, episodes = collect_segment(config, own, *keys)
     segment, obs_moments, reward_moments = learning_batch(config, own, loop, trajectory)
     loop, episodes, carry = together.gather((loop, episodes, segment.carry))
     segment = together.gather(segment._replace(carry=()), axis=1)._replace(carry=carry)
@@ -110,8 +110,19 @@ def update_step(config: Config, state: TrainState) -> tuple[TrainState, Metrics]
     )
 
 
-def collect_segment(config: Config, state: TrainState, key: jax.Array) -> tuple[EnvLoop, Trajectory, EpisodeStats]:
-    """The first part of an update: `collect` with the state's policy. Consumes `key`."""
+def update_keys(config: Config, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """The keys of an update: for the next one, for the learner, and the two arguments of `collect`. Consumes `key`.
+
+    All by one call of the generator: each is a loop, which takes XLA a while to compile.
+    """
+    keys = jax.random.split(key, 3 + 2 * config.batch_size)
+    return keys[0], keys[1], keys[2], keys[3:].reshape(2, config.num_steps, config.num_envs)
+
+
+def collect_segment(
+    config: Config, state: TrainState, key: jax.Array, keys: jax.Array
+) -> tuple[EnvLoop, Trajectory, EpisodeStats]:
+    """The first part of an update: `collect` with the state's policy. Consumes `key` and `keys`."""
     env_batch, network = build(config)
     reward_discount = config.gamma if config.normalize_reward else None
     return collect(
@@ -121,7 +132,7 @@ def collect_segment(config: Config, state: TrainState, key: jax.Array) -> tuple[
         _view(config, state),
         state.loop,
         key,
-        config.num_steps,
+        keys,
         reward_discount,
     )
 

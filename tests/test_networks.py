@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from scipy.stats import beta, kstest
 
 import jaxppo
 from jaxppo.distributions import Beta, Categorical, Gaussian, TanhGaussian
@@ -44,6 +45,21 @@ def test_orthogonal_layers_with_their_gains(space, outputs, shared):
         gram = w.T @ w if w.shape[0] >= w.shape[1] else w @ w.T
         np.testing.assert_allclose(gram, gain**2 * np.eye(len(gram)), atol=1e-5 * gain**2)
         np.testing.assert_array_equal(layer["bias"], np.zeros(w.shape[1]))
+
+
+def test_orthogonal_layers_are_uniformly_distributed():
+    """An element of a random unit vector of 8, squared, has the distribution Beta(1/2, 7/2), in layers of any shape."""
+    network, _ = build(jaxppo.MLP(hidden=(8, 8)), Discrete(2), shape=(3,))
+    params = jax.jit(jax.vmap(network.init))(jax.random.split(KEY, 2000))
+    kernels = {name: np.asarray(layer["kernel"]) for name, layer in params.items()}
+    gains = {name: {"policy": 0.01, "value": 1.0}.get(name, 2**0.5) for name in kernels}
+    assert {kernel.shape[1:] for kernel in kernels.values()} == {(3, 8), (8, 8), (8, 2), (8, 1)}
+    for name, kernel in kernels.items():
+        element = kernel[:, -1, -1] / gains[name]
+        assert kstest(element**2, beta(0.5, 3.5).cdf).pvalue > 1e-3
+        assert abs(np.mean(element > 0) - 0.5) < 0.05
+    apart = np.corrcoef([kernel[:, 0, 0] for kernel in kernels.values()]) - np.eye(len(kernels))
+    assert np.abs(apart).max() < 0.1
 
 
 def test_not_orthogonal_on_request():

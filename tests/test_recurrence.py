@@ -22,12 +22,13 @@ def segment(memory, seed=0):
     """A network, its parameters, and the second of two segments of a walk with episodes of five steps or fewer."""
     env = probes.noisy_walk(5, ends_early=0.1)
     network = jaxppo.MLP(hidden=(8,), memory=memory, memory_size=6).build(env.observation, env.action_space(None))
-    keys = jax.random.split(jax.random.key(seed), 4)
+    keys = jax.random.split(jax.random.key(seed), 5)
     params = jax.tree.map(lambda x: x + 0.2 * jax.random.normal(keys[0], x.shape), network.init(keys[0]))
     many = batch(env, None, N, N)
-    loop = start(many, network, keys[1], N)
-    loop, _, _ = collect(many, network, params, None, loop, keys[2], T, None)
-    _, trajectory, _ = collect(many, network, params, None, loop, keys[3], T, None)
+    each = jax.random.split(keys[4], (2, 2, T, N))
+    loop = start(many, network, jax.random.split(keys[1], N))
+    loop, _, _ = collect(many, network, params, None, loop, keys[2], each[0], None)
+    _, trajectory, _ = collect(many, network, params, None, loop, keys[3], each[1], None)
     flat = jnp.zeros((T, N))
     data = (trajectory.obs, trajectory.reset, loop.carry, trajectory.action, trajectory.distribution, trajectory.value)
     return network, params, Batch(*data, advantage=trajectory.reward, target=flat), trajectory

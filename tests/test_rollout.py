@@ -27,10 +27,10 @@ def segments(env, network, params, count=2, num_steps=T, discount=None, env_para
     """`count` segments in a row, as (loop before, loop after, trajectory, statistics)."""
     keys = jax.random.split(jax.random.key(1), count + 1)
     many = batch(env, env_params, N, N)
-    loop = start(many, network, keys[0], N)
-    run = jax.jit(lambda loop, key: collect(many, network, params, None, loop, key, num_steps, discount))
+    loop = start(many, network, jax.random.split(keys[0], N))
+    run = jax.jit(lambda loop, key, keys: collect(many, network, params, None, loop, key, keys, discount))
     for key in keys[1:]:
-        after, trajectory, stats = run(loop, key)
+        after, trajectory, stats = run(loop, key, jax.random.split(jax.random.fold_in(key, 1), (2, num_steps, N)))
         yield loop, after, jax.tree.map(np.asarray, trajectory), stats
         loop = after
 

@@ -289,12 +289,12 @@ def test_a_registered_environment():
 def test_golden_trajectory():
     """Three updates of CartPole with a fixed key, as they were when this was written: a change here needs a reason."""
     metrics = jaxppo.train(jaxppo.Config(total_timesteps=1536), jax.random.key(42)).metrics
-    assert metrics.episodes.tolist() == [23, 23, 30]
-    np.testing.assert_allclose(metrics.episode_return, [21.130434, 18.347826, 19.333334], rtol=1e-6)
-    np.testing.assert_allclose(metrics.value_loss, [41.002865, 37.616566, 28.229998], rtol=1e-4)
-    np.testing.assert_allclose(metrics.entropy, [0.6930897, 0.6926692, 0.6920244], rtol=1e-4)
-    np.testing.assert_allclose(metrics.kl, [7.379639e-5, 5.629526e-5, 1.124180e-5], rtol=1e-2)
-    np.testing.assert_allclose(metrics.grad_norm, [7.994088, 7.803440, 6.941802], rtol=1e-4)
+    assert metrics.episodes.tolist() == [24, 20, 17]
+    np.testing.assert_allclose(metrics.episode_return, [18.333334, 26.45, 27.941177], rtol=1e-6)
+    np.testing.assert_allclose(metrics.value_loss, [37.258247, 43.770134, 54.051781], rtol=1e-4)
+    np.testing.assert_allclose(metrics.entropy, [0.6929320, 0.6920015, 0.6911934], rtol=1e-4)
+    np.testing.assert_allclose(metrics.kl, [1.885949e-4, 9.290093e-5, 1.954037e-5], rtol=1e-2)
+    np.testing.assert_allclose(metrics.grad_norm, [7.504140, 8.271408, 9.689713], rtol=1e-4)
 
 
 def test_training_is_sane_over_a_short_run():

@@ -6,7 +6,7 @@ biases 0 (Huang et al. 2022, "The 37 Implementation Details of PPO", core detail
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -74,6 +74,8 @@ class ActorCritic:
     """Initial log standard deviation of gaussian and tanh policies, which does not depend on the state."""
     orthogonal: bool = flag(default=True)
     """Orthogonal initialisation; otherwise LeCun normal."""
+    draws: ClassVar[bool] = False
+    """Whether the encoder has weights that it draws itself."""
     precision: str = choice(default="float32", options=("float32", "bfloat16"))
     """What convolutions and hidden layers multiply in; normalisation, memory, heads and parameters stay in float32."""
 
@@ -89,7 +91,8 @@ class ActorCritic:
             return dict.fromkeys(_torsos(self.shared), carry) if self.memory != "none" else ()
 
         def init(key: jax.Array) -> Any:
-            key_module, key_kernels = jax.random.split(key)
+            # As few draws as will do: each takes XLA a while to compile.
+            key_module, key_kernels = jax.random.split(key) if self.orthogonal and self.draws else (key, key)
             obs = jax.tree.map(lambda x: jnp.zeros((1, *x.shape), x.dtype), observation)
             params = module.init(key_module, initial_carry(1), obs, jnp.ones(1, bool))["params"]
             return times_orthogonal(key_kernels, params, _is_kernel) if self.orthogonal else params
@@ -192,6 +195,7 @@ class Custom(ActorCritic):
 
     hidden: tuple[int, ...] = plain(default=(), ok=_widths, allowed="a tuple of whole numbers >= 1")
     """Widths of hidden layers between the module and the heads."""
+    draws: ClassVar[bool] = True
     module: nn.Module | None = plain(
         default=None, ok=lambda v: isinstance(v, nn.Module), allowed="a flax.linen module, an object and not its class"
     )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 __all__ = ["product"]
 
 BLOCK = 128  # rows of a block in the gradient of the weights
-NARROW = 16  # with fewer inputs or outputs the plain product is as fast
+NARROW = 16  # with fewer outputs the plain product is as fast
 
 
 def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -19,7 +19,7 @@ def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
     (docs/performance.md). Where the rows are whole blocks the product can be differentiated in reverse mode, and in
     forward mode over that, but not in forward mode alone.
     """
-    blocked = len(x) % BLOCK == 0 and min(kernel.shape) >= NARROW and jax.default_backend() == "cpu"
+    blocked = len(x) % BLOCK == 0 and kernel.shape[1] >= NARROW and jax.default_backend() == "cpu"
     return _blocked(x, kernel) if blocked else x @ kernel
 
 
