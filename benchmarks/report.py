@@ -165,7 +165,7 @@ def draw_curves(axis: Axes, rows: Sequence[Row]) -> None:
         axis.plot(end, row["sampled_return"], "o", color=color, markersize=4, clip_on=False)
     axis.set_xscale("log")
     axis.set_title(f"{rows[0]['case']}: {rows[0]['env']}, {_size(rows[0]['case'])}", fontsize=9)
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
     axis.xaxis.set_major_formatter(EngFormatter(unit="s", sep=""))
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.tick_params(labelsize=8)
