@@ -335,7 +335,9 @@ def test_adaptive_kl_follows_the_whole_batch(rate, factor):
     state, after, metrics = learn(learner, network, params, batch)
     _, new, _ = network.apply(after, (), rows(batch.obs), jnp.zeros(M, bool))
     old = jax.tree.map(rows, batch.old)
-    np.testing.assert_allclose(metrics["kl_update"], np.mean(old.kl(new)), rtol=1e-5, atol=1e-8)
+    # Log-probabilities near 1 are so far apart in float32, and compiled otherwise they may round to another.
+    resolution = np.finfo(np.float32).eps
+    np.testing.assert_allclose(metrics["kl_update"], np.mean(old.kl(new)), rtol=1e-5, atol=resolution)
     np.testing.assert_allclose(metrics["kl_coef"], 0.7, rtol=1e-6)
     np.testing.assert_allclose(state.objective, 0.7 * factor, rtol=1e-6)
 
