@@ -12,7 +12,7 @@ import numpy as np
 from flax import struct
 from jax.scipy.special import betaln, digamma
 
-from jaxppo import columns
+from jaxppo import columns, draws
 
 __all__ = ["Beta", "Categorical", "Distribution", "Gaussian", "MultiDiscrete", "TanhGaussian", "log_ratio"]
 
@@ -31,10 +31,19 @@ class Distribution(struct.PyTreeNode):
 
     def sample(self, key: jax.Array) -> jax.Array:
         """One action per batch element: [B, …]. Consumes `key`."""
-        return self.from_noise(self.noise(key))
+        batch = jax.tree.leaves(self)[0].shape[:-1]
+        return self.from_noise(self.noise(jax.random.split(key, (*batch, self.num_keys))))
 
-    def noise(self, key: jax.Array) -> jax.Array:
-        """The random numbers [B, …] that one sample takes, a matter of the parameters' shapes only. Consumes `key`."""
+    @property
+    def num_keys(self) -> int:
+        """How many PRNG keys the noise of an action takes."""
+        raise NotImplementedError
+
+    def noise(self, keys: jax.Array) -> jax.Array:
+        """The random numbers [B, …] that samples take, of keys [B, num_keys]. Consumes `keys`.
+
+        They depend on the shapes of the parameters only, whose B may be another.
+        """
         raise NotImplementedError
 
     def from_noise(self, noise: jax.Array) -> jax.Array:
@@ -88,8 +97,12 @@ class Categorical(Distribution):
             logits = jnp.where(mask, logits, FORBIDDEN)
         return cls(columns.log_softmax(logits))
 
-    def noise(self, key: jax.Array) -> jax.Array:
-        return jax.random.gumbel(key, self.logits.shape, self.logits.dtype)
+    @property
+    def num_keys(self) -> int:
+        return draws.num_keys(self.logits.shape[-1])
+
+    def noise(self, keys: jax.Array) -> jax.Array:
+        return draws.gumbel(keys, self.logits.shape[-1])
 
     def from_noise(self, noise: jax.Array) -> jax.Array:
         """The Gumbel-max trick: int32 [B]."""
@@ -136,8 +149,12 @@ class MultiDiscrete(Distribution):
         parts = map(Categorical.from_unnormalised, _split(logits, sizes), masks)
         return cls(jnp.concatenate([part.logits for part in parts], axis=-1), sizes)
 
-    def noise(self, key: jax.Array) -> jax.Array:
-        return Categorical(self.logits).noise(key)
+    @property
+    def num_keys(self) -> int:
+        return Categorical(self.logits).num_keys
+
+    def noise(self, keys: jax.Array) -> jax.Array:
+        return Categorical(self.logits).noise(keys)
 
     def from_noise(self, noise: jax.Array) -> jax.Array:
         parts = zip(_split(self.logits, self.sizes), _split(noise, self.sizes), strict=True)
@@ -169,8 +186,12 @@ class Gaussian(Distribution):
     mean: jax.Array
     log_std: jax.Array
 
-    def noise(self, key: jax.Array) -> jax.Array:
-        return jax.random.normal(key, self.mean.shape, self.mean.dtype)
+    @property
+    def num_keys(self) -> int:
+        return draws.num_keys(self.mean.shape[-1])
+
+    def noise(self, keys: jax.Array) -> jax.Array:
+        return draws.normal(keys, self.mean.shape[-1])
 
     def from_noise(self, noise: jax.Array) -> jax.Array:
         return self.mean + jnp.exp(self.log_std) * noise
@@ -238,9 +259,13 @@ class Beta(Distribution):
         alpha, beta = jnp.split(concentrations, 2, axis=-1)
         return cls(alpha, beta)
 
-    def noise(self, key: jax.Array) -> jax.Array:
-        """A PRNG key per batch element, [B], because the numbers that rejection sampling takes are not known ahead."""
-        return jax.random.split(key, self.alpha.shape[:-1])
+    @property
+    def num_keys(self) -> int:
+        return 1
+
+    def noise(self, keys: jax.Array) -> jax.Array:
+        """The keys themselves, [B], because the numbers that rejection sampling takes are not known ahead."""
+        return keys[..., 0]
 
     def from_noise(self, noise: jax.Array) -> jax.Array:
         *batch, size = self.alpha.shape

@@ -22,7 +22,7 @@ from jaxppo.flops import Work, count_work
 from jaxppo.learners import SGD
 from jaxppo.learners.minibatches import minibatch_rows, to_samples
 from jaxppo.machine import Limits, loop_of, measure_limits, product_seconds, time_compiled
-from jaxppo.training import collect_segment, init_step, learning_batch, update_keys, update_step
+from jaxppo.training import collect_segment, draw_segment, init_step, learning_batch, update_step
 from jaxppo.types import Batch, TrainState
 
 __all__ = ["PartProfile", "Profile", "profile_update"]
@@ -233,8 +233,9 @@ def _update(config: Config, data: Any, state: TrainState) -> Any:
 
 def _collect(config: Config, state: TrainState, link: Any) -> Any:
     loop, key = link
-    key, _, *keys = update_keys(config, key)
-    loop, *outputs = collect_segment(config, state.replace(loop=loop), *keys)
+    state = state.replace(loop=loop, key=key)
+    (key, _), draws = draw_segment(config, state)
+    loop, *outputs = collect_segment(config, state, draws)
     return (loop, key), tuple(outputs)
 
 

@@ -14,7 +14,7 @@ from jaxppo.flops import count_equations
 from jaxppo.networks import Network
 from jaxppo.types import EnvLoop
 
-__all__ = ["EpisodeStats", "Trajectory", "collect", "env_action", "start"]
+__all__ = ["Draws", "EpisodeStats", "Trajectory", "collect", "draw", "env_action", "start"]
 
 # On a GPU so many steps at most are written out between two writes of the trajectory, and no more than hold so many
 # operations, since XLA would take long to compile them.
@@ -55,6 +55,20 @@ class Trajectory(NamedTuple):
     carry: Any
 
 
+class Draws(NamedTuple):
+    """The random numbers of a segment: every leaf is [T, N, …].
+
+    Attributes:
+        noise: of the actions.
+        transition: PRNG keys.
+        reset: PRNG keys, used where an episode ends.
+    """
+
+    noise: jax.Array
+    transition: jax.Array
+    reset: jax.Array
+
+
 class EpisodeStats(NamedTuple):
     """Sums over the episodes that ended in a segment, per environment: [N]."""
 
@@ -79,17 +93,31 @@ def start(envs: EnvBatch, network: Network, keys: jax.Array) -> EnvLoop:
     )
 
 
+def draw(
+    network: Network, params: Any, view: Any, loop: EnvLoop, key: jax.Array, num_steps: int, num_others: int
+) -> tuple[jax.Array, Draws]:
+    """Other keys, as many as asked for, and what a segment of T steps takes, of all N environments in `loop`.
+
+    All by one call of the generator: each is a loop, which takes XLA a while to compile. Consumes `key`.
+    """
+    obs = loop.obs if view is None else view(loop.obs)
+    distribution = jax.eval_shape(lambda: network.apply(params, loop.carry, obs, loop.reset)[1])
+    num_envs, each = len(loop.reset), 2 + distribution.num_keys
+    keys = jax.random.split(key, num_others + num_steps * num_envs * each)
+    steps = keys[num_others:].reshape(num_steps, num_envs, each)
+    return keys[:num_others], Draws(distribution.noise(steps[..., 2:]), steps[..., 0], steps[..., 1])
+
+
 def collect(
     envs: EnvBatch,
     network: Network,
     params: Any,
     view: Any,
     loop: EnvLoop,
-    key: jax.Array,
-    keys: jax.Array,
+    draws: Draws,
     reward_discount: float | jax.Array | None,
 ) -> tuple[EnvLoop, Trajectory, EpisodeStats]:
-    """Act for T steps in every environment of this device. Consumes `key` and `keys`.
+    """Act for T steps in every environment of this device.
 
     Args:
         envs: this device's environments; all there are, unless devices train the agent together.
@@ -97,35 +125,29 @@ def collect(
         params: its parameters.
         view: how the network sees observations (the frozen normaliser), or None for as they are.
         loop: where collection stands.
-        key: for the actions of all steps.
-        keys: [2, T, N], for transitions and for resets; of all environments, whichever device steps them.
+        draws: the random numbers, of all environments, whichever device steps them. Consumed.
         reward_discount: γ of the discounted returns that rewards are scaled by; None to do without them.
 
     Returns:
         Where collection stands afterwards, the segment, and sums over the episodes that ended in it.
     """
-    num_steps = keys.shape[1]
     see = view or (lambda obs: obs)
-
-    # Random numbers are drawn for the whole segment at once, and so are the resets while they are few bytes. Each call
-    # of the generator is a loop that takes XLA a while to compile, hence so few of them. Devices draw for all and take
-    # their own.
-    one = jax.eval_shape(lambda: together.gather(network.apply(params, loop.carry, see(loop.obs), loop.reset)[1]))
-    segment = jax.eval_shape(jax.vmap(lambda _, x: x, in_axes=(0, None)), jnp.arange(num_steps), one)
-    noises, (step_keys, reset_keys) = together.share((segment.noise(key), tuple(keys)), axis=1)
+    own = together.share(draws, axis=1)
+    num_steps = len(own.reset)
+    # Resets of the whole segment are drawn at once while they are few bytes.
     limit = RESETS_AHEAD_BYTES_GPU if backend.launches_count() else RESETS_AHEAD_BYTES
-    ahead = num_steps * _num_bytes(jax.eval_shape(envs.reset, reset_keys[0])) <= limit
-    resets: Any = jax.vmap(envs.reset)(reset_keys) if ahead else reset_keys
+    ahead = num_steps * _num_bytes(jax.eval_shape(envs.reset, own.reset[0])) <= limit
+    resets: Any = jax.vmap(envs.reset)(own.reset) if ahead else own.reset
 
     # A critic of its own waits until all observations are there, and takes them at once.
     values_after = not (network.shared or network.recurrent)
 
     def step(loop: EnvLoop, drawn: tuple[jax.Array, jax.Array, Any]) -> tuple[EnvLoop, Trajectory]:
-        noise, step_keys, reset = drawn
+        noise, keys, reset = drawn
         obs = see(loop.obs)
         net_carry, distribution, value = network.apply(params, loop.carry, obs, loop.reset)
         action = distribution.from_noise(noise)
-        env_state, timestep = envs.step(step_keys, loop.env_state, action, partial(env_action, distribution))
+        env_state, timestep = envs.step(keys, loop.env_state, action, partial(env_action, distribution))
         done = timestep.terminated | timestep.truncated
         fresh_state, fresh_obs = reset if ahead else envs.reset(reset)
         discounted_return = loop.discounted_return
@@ -154,7 +176,7 @@ def collect(
         )
         return loop, trajectory
 
-    drawn = (noises, step_keys, resets)
+    drawn = (own.noise, own.transition, resets)
     unroll = _unroll(step, loop, drawn, num_steps) if backend.launches_count() else 1
     after, trajectory = jax.lax.scan(step, loop, drawn, unroll=unroll)
     done = trajectory.terminated | trajectory.truncated

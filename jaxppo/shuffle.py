@@ -24,7 +24,7 @@ def permutations(key: jax.Array, count: int, size: int) -> jax.Array:
     bits = (size - 1).bit_length()
     low_bits = bits // 2
     high_bits = bits - low_bits
-    round_keys = jax.random.bits(key, (ROUNDS // 2, 2, count, 1), jnp.uint32)
+    round_keys = _hashes(key, ROUNDS * count).reshape(ROUNDS // 2, 2, count, 1)
 
     def two_rounds(halves: tuple[jax.Array, jax.Array], keys: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
         high, low = halves
@@ -45,6 +45,15 @@ def permutations(key: jax.Array, count: int, size: int) -> jax.Array:
             lambda x: jnp.any(x >= limit), lambda x: jnp.where(x >= limit, bijection(x), x), order
         )
     return order.astype(jnp.int32)
+
+
+def _hashes(key: jax.Array, count: int) -> jax.Array:
+    """Hashes of 0 … count − 1 under `key`: uint32 [count], all different."""
+    words = jax.random.key_data(key).reshape(-1)
+    hashes = jnp.arange(count, dtype=jnp.uint32) * jnp.uint32(0x9E3779B9)
+    for i in range(words.size):
+        hashes = _mix(hashes + words[i])
+    return hashes
 
 
 def _mask(bits: int) -> jax.Array:

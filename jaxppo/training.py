@@ -18,7 +18,7 @@ from jaxppo.envs.batch import EnvBatch, batch
 from jaxppo.fields import ConfigError
 from jaxppo.networks import Network
 from jaxppo.normalize import RunningMoments, normalize_obs, scale
-from jaxppo.rollout import EpisodeStats, Trajectory, collect, start
+from jaxppo.rollout import Draws, EpisodeStats, Trajectory, collect, draw, start
 from jaxppo.types import COLUMNS, Batch, EnvLoop, Metrics, Policy, Result, TrainState
 
 __all__ = ["build", "init", "train", "update"]
@@ -87,9 +87,9 @@ def init_step(config: Config, key: jax.Array) -> TrainState:
 
 def update_step(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
     """`update` without its own jit, for use inside a compiled program."""
-    key, key_learn, *keys = update_keys(config, state.key)
+    (key, key_learn), draws = draw_segment(config, state)
     own = state.replace(loop=together.share(state.loop))
-    loop, trajectory, episodes = collect_segment(config, own, *keys)
+    loop, trajectory, episodes = collect_segment(config, own, draws)
     segment, obs_moments, reward_moments = learning_batch(config, own, loop, trajectory)
     loop, episodes, carry = together.gather((loop, episodes, segment.carry))
     segment = together.gather(segment._replace(carry=()), axis=1)._replace(carry=carry)
@@ -110,19 +110,16 @@ def update_step(config: Config, state: TrainState) -> tuple[TrainState, Metrics]
     )
 
 
-def update_keys(config: Config, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """The keys of an update: for the next one, for the learner, and the two arguments of `collect`. Consumes `key`.
+def draw_segment(config: Config, state: TrainState) -> tuple[jax.Array, Draws]:
+    """The keys [2] for the next update and for the learner, and the random numbers of collection."""
+    _, network = build(config)
+    return draw(
+        network, state.policy.params, _view(config, state), state.loop, state.key, config.num_steps, num_others=2
+    )
 
-    All by one call of the generator: each is a loop, which takes XLA a while to compile.
-    """
-    keys = jax.random.split(key, 3 + 2 * config.batch_size)
-    return keys[0], keys[1], keys[2], keys[3:].reshape(2, config.num_steps, config.num_envs)
 
-
-def collect_segment(
-    config: Config, state: TrainState, key: jax.Array, keys: jax.Array
-) -> tuple[EnvLoop, Trajectory, EpisodeStats]:
-    """The first part of an update: `collect` with the state's policy. Consumes `key` and `keys`."""
+def collect_segment(config: Config, state: TrainState, draws: Draws) -> tuple[EnvLoop, Trajectory, EpisodeStats]:
+    """The first part of an update: `collect` with the state's policy. Consumes `draws`."""
     env_batch, network = build(config)
     reward_discount = config.gamma if config.normalize_reward else None
     return collect(
@@ -131,8 +128,7 @@ def collect_segment(
         state.policy.params,
         _view(config, state),
         state.loop,
-        key,
-        keys,
+        draws,
         reward_discount,
     )
 

@@ -375,6 +375,7 @@ def test_gradient_of_kl_vanishes_where_they_meet(pair):
 def test_a_sample_is_made_of_its_noise(p):
     """Sampling is drawing noise and turning it into an action; noise depends on shapes only and may be drawn ahead."""
     keys = jax.random.split(jax.random.key(3), 4)
-    noises = jax.vmap(jax.eval_shape(lambda: p).noise)(keys)
+    many = jax.vmap(lambda key: jax.random.split(key, (5, p.num_keys)))(keys)
+    noises = jax.eval_shape(lambda: p).noise(many)
     samples = jax.lax.scan(lambda carry, noise: (carry, p.from_noise(noise)), (), noises)[1]
-    np.testing.assert_allclose(samples, jnp.stack([p.sample(key) for key in keys]), rtol=1e-6)
+    np.testing.assert_allclose(samples, jax.lax.map(p.sample, keys), rtol=1e-6)

@@ -11,7 +11,7 @@ import pytest
 import jaxppo
 from jaxppo.envs.batch import batch
 from jaxppo.learners.minibatches import as_rows, minibatch_rows, predict, take, to_samples
-from jaxppo.rollout import collect, start
+from jaxppo.rollout import collect, draw, start
 from jaxppo.types import Batch
 
 KEY = jax.random.key(0)
@@ -22,13 +22,13 @@ def segment(memory, seed=0):
     """A network, its parameters, and the second of two segments of a walk with episodes of five steps or fewer."""
     env = probes.noisy_walk(5, ends_early=0.1)
     network = jaxppo.MLP(hidden=(8,), memory=memory, memory_size=6).build(env.observation, env.action_space(None))
-    keys = jax.random.split(jax.random.key(seed), 5)
+    keys = jax.random.split(jax.random.key(seed), 4)
     params = jax.tree.map(lambda x: x + 0.2 * jax.random.normal(keys[0], x.shape), network.init(keys[0]))
     many = batch(env, None, N, N)
-    each = jax.random.split(keys[4], (2, 2, T, N))
     loop = start(many, network, jax.random.split(keys[1], N))
-    loop, _, _ = collect(many, network, params, None, loop, keys[2], each[0], None)
-    _, trajectory, _ = collect(many, network, params, None, loop, keys[3], each[1], None)
+    draws = [draw(network, params, None, loop, key, T, 0)[1] for key in keys[2:]]
+    loop, _, _ = collect(many, network, params, None, loop, draws[0], None)
+    _, trajectory, _ = collect(many, network, params, None, loop, draws[1], None)
     flat = jnp.zeros((T, N))
     data = (trajectory.obs, trajectory.reset, loop.carry, trajectory.action, trajectory.distribution, trajectory.value)
     return network, params, Batch(*data, advantage=trajectory.reward, target=flat), trajectory

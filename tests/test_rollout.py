@@ -12,7 +12,7 @@ from jaxppo import envs, rollout, training
 from jaxppo.distributions import Gaussian
 from jaxppo.envs.batch import batch
 from jaxppo.networks import Network
-from jaxppo.rollout import collect, start
+from jaxppo.rollout import collect, draw, start
 
 T, N = 16, 3
 
@@ -28,9 +28,14 @@ def segments(env, network, params, count=2, num_steps=T, discount=None, env_para
     keys = jax.random.split(jax.random.key(1), count + 1)
     many = batch(env, env_params, N, N)
     loop = start(many, network, jax.random.split(keys[0], N))
-    run = jax.jit(lambda loop, key, keys: collect(many, network, params, None, loop, key, keys, discount))
+
+    @jax.jit
+    def run(loop, key):
+        _, draws = draw(network, params, None, loop, key, num_steps, 0)
+        return collect(many, network, params, None, loop, draws, discount)
+
     for key in keys[1:]:
-        after, trajectory, stats = run(loop, key, jax.random.split(jax.random.fold_in(key, 1), (2, num_steps, N)))
+        after, trajectory, stats = run(loop, key)
         yield loop, after, jax.tree.map(np.asarray, trajectory), stats
         loop = after
 
