@@ -100,8 +100,8 @@ def draw(
 
     All by one call of the generator: each is a loop, which takes XLA a while to compile. Consumes `key`.
     """
-    obs = loop.obs if view is None else view(loop.obs)
-    distribution = jax.eval_shape(lambda: network.apply(params, loop.carry, obs, loop.reset)[1])
+    see = view or (lambda obs: obs)
+    distribution = jax.eval_shape(lambda: network.apply(params, loop.carry, see(loop.obs), loop.reset)[1])
     num_envs, each = len(loop.reset), 2 + distribution.num_keys
     keys = jax.random.split(key, num_others + num_steps * num_envs * each)
     steps = keys[num_others:].reshape(num_steps, num_envs, each)
