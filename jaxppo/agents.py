@@ -8,6 +8,7 @@ from jaxppo.compilation import program
 from jaxppo.config import Config, field_name
 from jaxppo.devices import fill, spread
 from jaxppo.fields import check
+from jaxppo.keys import typed_keys
 from jaxppo.training import train
 from jaxppo.types import Result
 
@@ -31,8 +32,7 @@ def train_agents(config: Config, keys: jax.Array) -> Result:
     Raises:
         ConfigError: keys that are no row of keys, or an array in the config that is not as long.
     """
-    typed = jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
-    check(keys.ndim == (1 if typed else 2) and len(keys) > 0, "keys", f"shape {keys.shape}", "one or more in a row")
+    keys = typed_keys(keys)
     for path, leaf in jax.tree_util.tree_leaves_with_path(config):
         allowed = f"one number, or {len(keys)} in a row, as there are keys"
         check(

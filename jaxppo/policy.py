@@ -13,6 +13,7 @@ from jaxppo.config import Config, canonical
 from jaxppo.distributions import Distribution
 from jaxppo.envs import TimeStep
 from jaxppo.fields import check
+from jaxppo.keys import typed_key
 from jaxppo.normalize import normalize_obs
 from jaxppo.rollout import env_action
 from jaxppo.training import build
@@ -37,9 +38,9 @@ def act(
         ValueError: no key for a sampled action, observations of another shape than the environment's, or a network with
             memory, for which there is `act_recurrent`.
     """
-    _check_inputs(config, obs, key, greedy)
+    _check_inputs(config, obs)
     _check_no_memory(config)
-    return _act(canonical(config), _policy(state), obs, key, greedy)
+    return _act(canonical(config), _policy(state), obs, _sampling(key, greedy), greedy)
 
 
 def act_recurrent(
@@ -65,13 +66,13 @@ def act_recurrent(
     Raises:
         ValueError: no key for a sampled action, or observations, a carry or resets of a wrong shape.
     """
-    _check_inputs(config, obs, key, greedy)
+    _check_inputs(config, obs)
     batch = jax.tree.leaves(obs)[0].shape[0]
     for name, value, like in (("carry", carry, initial_carry(config, batch)), ("reset", reset, jnp.ones(batch, bool))):
         found, wanted = (jax.tree.map(lambda x: f"{jnp.result_type(x)}{jnp.shape(x)}", tree) for tree in (value, like))
         if found != wanted:
             raise ValueError(f"{name}={found}: must be {wanted}")
-    return _act_recurrent(canonical(config), _policy(state), carry, obs, reset, key, greedy)
+    return _act_recurrent(canonical(config), _policy(state), carry, obs, reset, _sampling(key, greedy), greedy)
 
 
 def initial_carry(config: Config, batch: int) -> Any:
@@ -87,7 +88,7 @@ def value(config: Config, state: TrainState | Policy, obs: jax.Array) -> jax.Arr
     Raises:
         ValueError: observations of another shape than the environment's, or a network with memory.
     """
-    _check_inputs(config, obs, None, greedy=True)
+    _check_inputs(config, obs)
     _check_no_memory(config)
     return _value(canonical(config), _policy(state), obs)
 
@@ -112,21 +113,26 @@ def evaluate(
             time limit of their own.
 
     Raises:
-        ConfigError: `num_episodes` or `max_steps` below 1.
+        ConfigError: `num_episodes` or `max_steps` below 1, or `key` is none.
     """
     for name, number in (("num_episodes", num_episodes), ("max_steps", max_steps)):
         whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
         check(whole and 1 <= number < 2**31, name, number, "a whole number >= 1 and < 2^31")
-    return _evaluate(canonical(config), _policy(state), key, num_episodes, greedy, jnp.int32(max_steps))
+    return _evaluate(canonical(config), _policy(state), typed_key(key), num_episodes, greedy, jnp.int32(max_steps))
 
 
 def _policy(state: TrainState | Policy) -> Policy:
     return state.policy if isinstance(state, TrainState) else state
 
 
-def _check_inputs(config: Config, obs: Any, key: jax.Array | None, greedy: bool) -> None:
+def _sampling(key: jax.Array | None, greedy: bool) -> jax.Array | None:
+    """The key to sample with, None if greedy."""
     if key is None and not greedy:
         raise ValueError("key=None: must be a PRNG key unless greedy=True")
+    return None if greedy else typed_key(key)
+
+
+def _check_inputs(config: Config, obs: Any) -> None:
     expected = config.make_env().observation
     found, wanted = map(str, (jax.tree.structure(obs), jax.tree.structure(expected)))
     if found != wanted:

@@ -19,6 +19,7 @@ from jaxppo.compilation import compiler_options
 from jaxppo.config import Config, canonical
 from jaxppo.fields import check
 from jaxppo.flops import Work, count_work
+from jaxppo.keys import typed_key
 from jaxppo.learners import SGD
 from jaxppo.learners.minibatches import minibatch_rows, to_samples
 from jaxppo.machine import Limits, loop_of, measure_limits, product_seconds, time_compiled
@@ -136,6 +137,7 @@ def profile_update(config: Config, key: jax.Array, *, agents: int = 1, repeats: 
     """
     check(agents >= 1, "agents", agents, "a whole number >= 1")
     check(repeats >= 1, "repeats", repeats, "a whole number >= 1")
+    key = typed_key(key)
     timer = _Timer(canonical(config), agents, repeats)
     limits = measure_limits()
     keys = key if agents == 1 else jax.random.split(key, agents)

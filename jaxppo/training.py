@@ -16,6 +16,7 @@ from jaxppo.config import Config, canonical
 from jaxppo.envs.base import split_mask
 from jaxppo.envs.batch import EnvBatch, batch
 from jaxppo.fields import ConfigError
+from jaxppo.keys import typed_key
 from jaxppo.networks import Network
 from jaxppo.normalize import RunningMoments, normalize_obs, scale
 from jaxppo.rollout import Draws, EpisodeStats, Trajectory, collect, draw, start
@@ -35,13 +36,20 @@ def train(config: Config, key: jax.Array) -> Result:
 
     Returns:
         The final `TrainState`, and `Metrics` whose leaves are [num_updates].
+
+    Raises:
+        ConfigError: `key` is none.
     """
-    return _train(canonical(config), key)
+    return _train(canonical(config), typed_key(key))
 
 
 def init(config: Config, key: jax.Array) -> TrainState:
-    """The state before the first update: fresh parameters, optimiser and environments. Consumes `key`."""
-    return _init(canonical(config), key)
+    """The state before the first update: fresh parameters, optimiser and environments. Consumes `key`.
+
+    Raises:
+        ConfigError: `key` is none.
+    """
+    return _init(canonical(config), typed_key(key))
 
 
 def update(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:

@@ -98,10 +98,10 @@ def test_one_agent_has_all_devices_if_its_minibatches_are_large():
 @pytest.mark.parametrize(
     ("keys", "rates", "message"),
     [
-        (KEY, 1e-3, r"keys=shape \(\): must be one or more in a row"),
-        (jax.random.split(KEY, (2, 2)), 1e-3, r"keys=shape \(2, 2\): must be"),
-        (jax.random.split(KEY, 0), 1e-3, r"keys=shape \(0,\): must be"),
-        (jax.random.PRNGKey(0), 1e-3, r"keys=shape \(2,\): must be"),
+        (KEY, 1e-3, r"^keys=key<fry> of shape \(\): must be one or more PRNG keys in a row"),
+        (jax.random.split(KEY, (2, 2)), 1e-3, r"^keys=key<fry> of shape \(2, 2\): must be"),
+        (jax.random.split(KEY, 0), 1e-3, r"^keys=key<fry> of shape \(0,\): must be"),
+        (jax.random.PRNGKey(0), 1e-3, r"^keys=uint32 of shape \(2,\): must be"),
         (jax.random.split(KEY, 3), jnp.ones(2), r"learning_rate=array of shape \(2,\): must be one number, or 3 in a"),
     ],
 )
