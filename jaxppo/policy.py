@@ -113,7 +113,7 @@ def evaluate(
             time limit of their own.
 
     Raises:
-        ConfigError: `num_episodes` or `max_steps` below 1, or `key` is none.
+        ConfigError: `num_episodes` or `max_steps` below 1, or `key` is no PRNG key.
     """
     for name, number in (("num_episodes", num_episodes), ("max_steps", max_steps)):
         whole = isinstance(number, int | np.integer) and not isinstance(number, bool)

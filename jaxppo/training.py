@@ -38,7 +38,7 @@ def train(config: Config, key: jax.Array) -> Result:
         The final `TrainState`, and `Metrics` whose leaves are [num_updates].
 
     Raises:
-        ConfigError: `key` is none.
+        ConfigError: `key` is no PRNG key.
     """
     return _train(canonical(config), typed_key(key))
 
@@ -47,7 +47,7 @@ def init(config: Config, key: jax.Array) -> TrainState:
     """The state before the first update: fresh parameters, optimiser and environments. Consumes `key`.
 
     Raises:
-        ConfigError: `key` is none.
+        ConfigError: `key` is no PRNG key.
     """
     return _init(canonical(config), typed_key(key))
 
