@@ -119,7 +119,7 @@ def update_step(config: Config, state: TrainState) -> tuple[TrainState, Metrics]
 
 
 def draw_segment(config: Config, state: TrainState) -> tuple[jax.Array, Draws]:
-    """The keys [2] for the next update and for the learner, and the random numbers of collection."""
+    """The keys [2] for the next update and for the learner, and what collection draws. Consumes `state.key`."""
     _, network = build(config)
     return draw(
         network, state.policy.params, _view(config, state), state.loop, state.key, config.num_steps, num_others=2
