@@ -1,5 +1,7 @@
 """Generalised advantage estimation, with termination and truncation told apart."""
 
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -46,13 +48,20 @@ def gae(
     chex.assert_type([terminated, truncated], bool)
     delta = reward + gamma * jnp.where(terminated, 0.0, next_value) - value
     decay = jnp.where(terminated | truncated, 0.0, gamma * gae_lambda)
+    if backend.launches_count():
+        # In a tree of log₂ T levels, where one step after the other would be as many turns of a loop. The barrier keeps
+        # XLA from writing out δ anew at every place of the tree, which can take it a minute.
+        inputs: Any = jax.lax.optimization_barrier((delta, decay))  # type: ignore[no-untyped-call]
+        return jax.lax.associative_scan(_before, inputs, reverse=True)[0]
 
     def step(advantage: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         delta, decay = inputs
         advantage = delta + decay * advantage
         return advantage, advantage
 
-    _, advantages = jax.lax.scan(
-        step, jnp.zeros_like(delta[0]), (delta, decay), reverse=True, unroll=16 if backend.launches_count() else 8
-    )
-    return advantages
+    return jax.lax.scan(step, jnp.zeros_like(delta[0]), (delta, decay), reverse=True, unroll=8)[1]
+
+
+def _before(late: tuple[jax.Array, jax.Array], early: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """Σ of δ and product of decays of two stretches of steps, the later one first, as those of one."""
+    return early[0] + early[1] * late[0], early[1] * late[1]

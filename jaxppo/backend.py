@@ -2,7 +2,7 @@
 
 import jax
 
-__all__ = ["launches_count"]
+__all__ = ["launches_count", "most_at_once"]
 
 
 def launches_count() -> bool:
@@ -11,3 +11,8 @@ def launches_count() -> bool:
     Operations are then put together even where that takes more arithmetic (docs/performance.md has the measurements).
     """
     return jax.default_backend() != "cpu"
+
+
+def most_at_once(turns: int, most: int) -> int:
+    """Into how many turns written out at once, `most` or fewer, those of a loop divide; 1 at least."""
+    return max(count for count in range(1, max(1, most) + 1) if turns % count == 0)

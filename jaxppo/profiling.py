@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from jaxppo import kernels
 from jaxppo.compilation import compiler_options
 from jaxppo.config import Config, canonical
 from jaxppo.fields import check
@@ -120,7 +121,9 @@ class _Timer(NamedTuple):
     def part(self, step: Step, data: Any, link: Any) -> _Timed:
         lowered, carry = self.lower(step, data, link)
         seconds, after = self.time(lowered.compile(), data, carry)
-        return _Timed(seconds, count_work(self.batched(step), self.config, data, link), *after)
+        with kernels.left_to_xla():
+            work = count_work(self.batched(step), self.config, data, link)
+        return _Timed(seconds, work, *after)
 
 
 def profile_update(config: Config, key: jax.Array, *, agents: int = 1, repeats: int = 5) -> Profile:

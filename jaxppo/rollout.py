@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxppo import backend, together
+from jaxppo import backend, kernels, together
 from jaxppo.distributions import Distribution
 from jaxppo.envs.base import Box, Space
 from jaxppo.envs.batch import EnvBatch
@@ -177,8 +177,7 @@ def collect(
         return loop, trajectory
 
     drawn = (own.noise, own.transition, resets)
-    unroll = _unroll(step, loop, drawn, num_steps) if backend.launches_count() else 1
-    after, trajectory = jax.lax.scan(step, loop, drawn, unroll=unroll)
+    after, trajectory = _scan(step, loop, drawn, envs.alike)
     done = trajectory.terminated | trajectory.truncated
     trajectory = trajectory._replace(reset=jnp.concatenate([loop.reset[None], done[:-1]]))
     if values_after:
@@ -188,11 +187,25 @@ def collect(
     return after, trajectory, stats
 
 
+def _scan(step: Any, loop: EnvLoop, drawn: Any, alike: bool) -> tuple[EnvLoop, Trajectory]:
+    """`jax.lax.scan`, in one kernel of a GPU where that can be."""
+    if alike and kernels.available():
+        # Imported here, since it takes a second that no CPU has a use for.
+        from jaxppo.kernels.scan import scan
+
+        in_kernel: Any = scan(step, loop, drawn)
+        if in_kernel is not None:
+            return in_kernel
+    num_steps = len(jax.tree.leaves(drawn)[0])
+    unroll = _unroll(step, loop, drawn, num_steps) if backend.launches_count() else 1
+    return jax.lax.scan(step, loop, drawn, unroll=unroll)
+
+
 def _unroll(step: Any, loop: EnvLoop, drawn: Any, num_steps: int) -> int:
     """How many steps to write out one after the other, a divisor of `num_steps`."""
     first = jax.eval_shape(lambda: jax.tree.map(lambda x: x[0], drawn))
     most = min(UNROLL, UNROLL_OPERATIONS // count_equations(step, loop, first))
-    return max(count for count in range(1, max(1, most) + 1) if num_steps % count == 0)
+    return backend.most_at_once(num_steps, most)
 
 
 def _count(loop: EnvLoop, reward: jax.Array, done: jax.Array) -> tuple[EnvLoop, EpisodeStats]:

@@ -22,11 +22,13 @@ class EnvBatch(NamedTuple):
         step: `(keys [N], states, actions [N, …], act) -> (states, TimeStep)`, where `act(action, space)` says what an
             environment gets of an action.
         max_steps: the fewest steps after a reset at which one of them can truncate; None if not known.
+        alike: whether all have the same parameters, so that the functions take any number of them.
     """
 
     reset: Callable[[jax.Array], tuple[Any, Any]]
     step: Callable[[jax.Array, Any, jax.Array, Callable[[jax.Array, Space], jax.Array]], tuple[Any, TimeStep]]
     max_steps: int | None
+    alike: bool
 
 
 def batch(env: Env, params: Any, num_envs: int, num_settings: int) -> EnvBatch:
@@ -56,7 +58,7 @@ def batch(env: Env, params: Any, num_envs: int, num_settings: int) -> EnvBatch:
 
         return vmapped(one)(keys, states, actions)
 
-    return EnvBatch(vmapped(env.reset), step, env.max_steps(params))
+    return EnvBatch(vmapped(env.reset), step, env.max_steps(params), axes is None)
 
 
 def _spread(env: Env, params: Any, num_envs: int, num_settings: int) -> tuple[Any, Any]:

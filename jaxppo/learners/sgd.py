@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from jaxppo import together
+from jaxppo import backend, kernels, together
 from jaxppo.distributions import Distribution, log_ratio
 from jaxppo.fields import check, flag, hyperparameters, is_a, is_pytree, nested, number, whole
 from jaxppo.interop import default_promotion
@@ -31,6 +31,7 @@ from jaxppo.types import Batch, Metrics
 
 __all__ = ["SGD", "SGDState"]
 
+UNROLL = 4  # gradient steps at most that are written out on a GPU, where a turn of a loop takes as long as some kernels
 OBJECTIVE_METRICS = ("clip_fraction", "kl_coef")
 TAKEN = {*Metrics._fields, "squared_ratio", "_seen"}
 
@@ -115,6 +116,8 @@ class SGD:
         # One vector instead of many small arrays: clipping and Adam become a few operations, whatever the network is.
         vector, unravel = ravel_pytree(params)
 
+        unroll = backend.most_at_once(self.num_minibatches, UNROLL) if backend.launches_count() else 1
+
         def step(at: _Progress, minibatch: Samples) -> tuple[_Progress, Any]:
             grad, metrics = self.gradient(network, unravel, objective, state.objective, at.vector, minibatch)
             vector, opt_state = self.descend(at.vector, at.opt_state, grad, learning_rate)
@@ -126,7 +129,7 @@ class SGD:
             return after._replace(going=going), as_row({**metrics, "_seen": at.going, "gradient_steps": going})
 
         def epoch(at: _Progress, rows: jax.Array) -> tuple[_Progress, Any]:
-            return jax.lax.scan(step, at, self.minibatches(samples, rows))
+            return jax.lax.scan(step, at, self.minibatches(samples, rows), unroll=unroll)
 
         end, rows_of_metrics = jax.lax.scan(epoch, _Progress(vector, state.opt_state, jnp.bool_(True)), rows)
         metrics = from_rows(rows_of_metrics)
@@ -180,7 +183,10 @@ class SGD:
 
         whole = network.recurrent or not _divides(objective)
         count = 1 if whole else num_parts(len(minibatch.value))
-        if count == 1:
+        in_kernel = None if whole else self._in_kernel(network, unravel, objective, aux, vector, minibatch)
+        if in_kernel is not None:
+            grad, metrics = in_kernel
+        elif count == 1:
             grad, metrics = jax.grad(loss, has_aux=True)(vector, minibatch)
         else:
             parts = jax.tree.map(lambda x: x.reshape((count, -1, *x.shape[1:])), minibatch)
@@ -191,6 +197,35 @@ class SGD:
         grad, means = together.mean((grad, means))
         metrics = {**metrics, **means}
         return grad, {**with_sample_size(metrics), "grad_norm": jnp.linalg.norm(grad)}
+
+    def _in_kernel(
+        self,
+        network: Network,
+        unravel: Callable[[jax.Array], Any],
+        objective: Objective,
+        aux: Any,
+        vector: jax.Array,
+        minibatch: Samples,
+    ) -> tuple[jax.Array, dict[str, jax.Array]] | None:
+        """The gradient and the metrics by one kernel of a GPU, as means over parts of the minibatch; None if by XLA."""
+        if not kernels.available():
+            return None
+        # Imported here, since it takes a second that no CPU has a use for.
+        from jaxppo.kernels.mean import mean_over_parts
+
+        def gradient(params: Any, part: Samples) -> tuple[Any, jax.Array]:
+            def loss(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+                return self._loss(params, network, objective, aux, part, both=False)
+
+            grad, metrics = jax.grad(loss, has_aux=True)(params)
+            ratio_max = metrics.pop("ratio_max")
+            return (grad, metrics), ratio_max
+
+        results = mean_over_parts(gradient, vector, unravel, minibatch)
+        if results is None:
+            return None
+        (grad, metrics), ratio_max = results
+        return ravel_pytree(grad)[0], {**metrics, "ratio_max": ratio_max}
 
     def descend(
         self, vector: jax.Array, opt_state: Any, grad: jax.Array, learning_rate: jax.Array
@@ -204,9 +239,9 @@ class SGD:
         return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.scale_by_adam(eps=self.adam_eps))
 
     def _loss(
-        self, params: Any, network: Network, objective: Objective, aux: Any, minibatch: Samples
+        self, params: Any, network: Network, objective: Objective, aux: Any, minibatch: Samples, *, both: bool = True
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        new, value = predict(network, params, minibatch)
+        new, value = predict(network, params, minibatch, both=both)
         batch = as_rows(network, minibatch)
         policy_loss, metrics = self._policy_loss(objective, aux, new, batch)
         for name in metrics:

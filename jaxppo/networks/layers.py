@@ -9,7 +9,7 @@ from flax import linen as nn
 from flax.linen.initializers import zeros
 
 from jaxppo import columns
-from jaxppo.networks.product import product
+from jaxppo.networks.product import precision, product
 
 __all__ = ["Conv", "Dense", "NarrowDense", "Recurrent", "dense_abreast"]
 
@@ -40,7 +40,7 @@ def dense_abreast(layers: Sequence[Dense], inputs: Sequence[jax.Array]) -> list[
     weights = [layer.weights(x.shape[-1]) for layer, x in zip(layers, inputs, strict=True)]
     kernel, bias = (jnp.stack(each) for each in zip(*weights, strict=True))
     stacked = jnp.stack(inputs).astype(kernel.dtype)
-    return list(jnp.matmul(stacked, kernel) + bias[:, None])
+    return list(jnp.matmul(stacked, kernel, precision=precision(kernel.shape[1])) + bias[:, None])
 
 
 class NarrowDense(nn.Module):

@@ -5,7 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-__all__ = ["product"]
+from jaxppo import backend
+
+__all__ = ["precision", "product"]
 
 BLOCK = 128  # rows of a block in the gradient of the weights
 NARROW = 16  # with fewer outputs the plain product is as fast
@@ -19,8 +21,15 @@ def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
     (docs/performance.md). Where the rows are whole blocks the product can be differentiated in reverse mode, and in
     forward mode over that, but not in forward mode alone.
     """
-    blocked = len(x) % BLOCK == 0 and kernel.shape[1] >= NARROW and jax.default_backend() == "cpu"
+    if backend.launches_count():
+        return jnp.matmul(x, kernel, precision=precision(kernel.shape[-2]))
+    blocked = len(x) % BLOCK == 0 and kernel.shape[1] >= NARROW
     return _blocked(x, kernel) if blocked else x @ kernel
+
+
+def precision(num_inputs: int) -> str | None:
+    """That of a product on a GPU."""
+    return "highest" if num_inputs < NARROW else None
 
 
 @jax.custom_vjp
