@@ -18,7 +18,7 @@ from jaxppo.kernels.needed import needed
 __all__ = ["mean_over_parts"]
 
 ROWS = (16, 32)  # of a part
-PROGRAMS = 256  # each has results of its own, which are then put together
+PARTS = 128  # at most: each has results of its own, which are then put together. With more, XLA is faster.
 
 
 def mean_over_parts(
@@ -43,15 +43,13 @@ def mean_over_parts(
         The two; None if the function holds anything, or M is a number, that this cannot do.
     """
     size = len(jax.tree.leaves(samples)[0])
-    fitting = [rows for rows in ROWS if size % rows == 0]
-    # The fewest rows that do not take too many programs, or else the most; and fewer, where these are too many.
-    first = next((rows for rows in fitting if size // rows <= PROGRAMS), max(fitting, default=0))
-    for rows in (first, *reversed([rows for rows in fitting if rows < first])):
-        try:
-            return _mean(function, vector, unravel, samples, rows, interpret) if rows else None
-        except padded.UnsupportedError:
-            continue
-    return None
+    rows = next((rows for rows in ROWS if size % rows == 0 and size // rows <= PARTS), None)
+    if rows is None:
+        return None
+    try:
+        return _mean(function, vector, unravel, samples, rows, interpret)
+    except padded.UnsupportedError:
+        return None
 
 
 def _mean(
@@ -74,37 +72,21 @@ def _mean(
     weights = {var: places[i] for i, var in inputs.items() if i < len(leaves)}
     read = {var: arrays[i - len(leaves)] for i, var in inputs.items() if i >= len(leaves)}
     num_averaged, outs = len(jax.tree.leaves(results[0])), _places([var.aval.size for var in jaxpr.outvars])
-    blocks = len(arrays[0]) // num_rows
-    turns = next(turns for turns in range(pl.cdiv(blocks, PROGRAMS), blocks + 1) if blocks % turns == 0)
+    num_parts = len(arrays[0]) // num_rows
 
     def kernel(vector_ref: Any, const_refs: Any, refs: Any, out_ref: Any) -> None:
-        program = pl.program_id(0)
-        shared = {var: padded.load(ref, var.aval.shape) for var, ref in zip(consts, const_refs, strict=True)}
-        shared |= {var: padded.load(vector_ref, var.aval.shape, start=start) for var, start in weights.items()}
+        part = pl.program_id(0)
+        rows = part * num_rows + jnp.arange(num_rows)
+        values = {var: padded.load(ref, var.aval.shape) for var, ref in zip(consts, const_refs, strict=True)}
+        values |= {var: padded.load(vector_ref, var.aval.shape, start=start) for var, start in weights.items()}
+        values |= {var: padded.load(ref, var.aval.shape, rows=rows) for var, ref in zip(read, refs, strict=True)}
+        for var, start, value in zip(jaxpr.outvars, outs, padded.evaluate(jaxpr, values), strict=False):
+            padded.store(out_ref, var.aval.shape, value, part, start=start)
 
-        def of(turn: Any) -> list[jax.Array]:
-            rows = (program * turns + turn) * num_rows + jnp.arange(num_rows)
-            samples = {var: padded.load(ref, var.aval.shape, rows=rows) for var, ref in zip(read, refs, strict=True)}
-            return padded.evaluate(jaxpr, shared | samples)
-
-        def add(turn: Any, total: list[jax.Array]) -> list[jax.Array]:
-            combine = [jnp.add] * num_averaged + [jnp.maximum] * (len(total) - num_averaged)
-            return [f(old, new) for f, old, new in zip(combine, total, of(turn), strict=True)]
-
-        if turns == 1:
-            total = of(0)
-        else:
-            neutral = [0.0] * num_averaged + [-jnp.inf] * (len(jaxpr.outvars) - num_averaged)
-            shapes = [padded.pad(var.aval.shape) for var in jaxpr.outvars]
-            nothing = [jnp.full(shape, x, jnp.float32) for shape, x in zip(shapes, neutral, strict=True)]
-            total = jax.lax.fori_loop(0, turns, add, nothing)
-        for var, start, value in zip(jaxpr.outvars, outs, total, strict=False):
-            padded.store(out_ref, var.aval.shape, value, program, start=start)
-
-    shape = padded.Shape((blocks // turns, outs[-1]), jnp.float32)
-    table = launch(kernel, shape, blocks // turns, interpret)(vector, list(consts.values()), list(read.values()))
+    shape = padded.Shape((num_parts, outs[-1]), jnp.float32)
+    table = launch(kernel, shape, num_parts, interpret)(vector, list(consts.values()), list(read.values()))
     middle = outs[num_averaged]
-    total = jnp.concatenate([jnp.sum(table[:, :middle], axis=0) / blocks, jnp.max(table[:, middle:], axis=0)])
+    total = jnp.concatenate([jnp.sum(table[:, :middle], axis=0) / num_parts, jnp.max(table[:, middle:], axis=0)])
     numbers = zip(jnp.split(total, outs[1:-1]), jaxpr.outvars, strict=True)
     return jax.tree.unflatten(jax.tree.structure(results), [x.reshape(var.aval.shape) for x, var in numbers])
 

@@ -20,6 +20,7 @@ Shape: Any = jax.ShapeDtypeStruct
 
 SHORTEST = 16  # side of what Triton multiplies as matrices
 LARGEST, LARGEST_MADE = 2**14, 2**13  # numbers of an array that is given, and of one that is made
+ALL_GIVEN = 2**15  # numbers of all that are given, which have to fit into a multiprocessor's shared memory
 COLUMNS = 16  # that are put together one by one
 DTYPES = ("float32", "int32", "uint32", "bool")
 
@@ -89,6 +90,8 @@ def rehearse(jaxpr: Any, given: Iterable[Any], with_rows: Iterable[Any] = ()) ->
     """Raise `UnsupportedError` unless `evaluate` can do the jaxpr with these variables given."""
     given = list(given)
     _check((*given, *jaxpr.outvars))
+    if sum(math.prod(pad(var.aval.shape)) for var in given) > ALL_GIVEN:
+        raise UnsupportedError("too many numbers")
     shapes = [Shape(pad(var.aval.shape), var.aval.dtype) for var in given]
     jax.eval_shape(lambda *values: evaluate(jaxpr, dict(zip(given, values, strict=True)), with_rows), *shapes)
 
