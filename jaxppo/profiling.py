@@ -122,7 +122,8 @@ class _Timer(NamedTuple):
         lowered, carry = self.lower(step, data, link)
         seconds, after = self.time(lowered.compile(), data, carry)
         with kernels.left_to_xla():
-            work = count_work(self.batched(step), self.config, data, link)
+            # A function that JAX has not traced yet.
+            work = count_work(lambda *args: self.batched(step)(*args), self.config, data, link)
         return _Timed(seconds, work, *after)
 
 

@@ -13,6 +13,7 @@ import jaxppo
 from jaxppo import kernels
 from jaxppo.kernels import mean, padded, scan
 from jaxppo.kernels.needed import needed
+from jaxppo.profiling import profile_update
 
 KEY = jax.random.key(0)
 MLP, SGD = jaxppo.MLP, jaxppo.SGD
@@ -35,7 +36,7 @@ def in_kernels(monkeypatch):
     monkeypatch.setattr(mean, "mean_over_parts", record("mean", mean.mean_over_parts))
 
     def choose(available):
-        monkeypatch.setattr(kernels, "available", lambda: available)
+        monkeypatch.setattr(kernels, "available", lambda: available and not kernels._left_to_xla)
         jax.clear_caches()
         return done
 
@@ -162,6 +163,14 @@ def test_rows_stay_apart():
         assert scan.scan(lambda carry, x, mix=mix: (carry + mix(x), ()), carry, xs, interpret=True) is None
 
 
+def test_steps_for_a_number_of_rows():
+    """They are none for a kernel; nor are those that give something else than rows."""
+    carry, xs, table = jnp.zeros((21, 3)), jnp.ones((4, 21, 3)), jnp.ones((21, 3))
+    assert scan.scan(lambda carry, x: (carry + table, x), carry, xs, interpret=True) is None
+    assert scan.scan(lambda carry, x: (carry, 3.0), carry, xs, interpret=True) is None
+    assert scan.scan(lambda carry, x: (carry, table[0]), carry, xs, interpret=True) is None
+
+
 A, B = (np.random.default_rng(i).normal(size=(5, 3)).astype(np.float32) for i in range(2))
 WIDE = np.random.default_rng(2).normal(size=(20, 33)).astype(np.float32)
 OPERATIONS = {
@@ -213,7 +222,20 @@ def test_operations(function):
 
 @pytest.mark.parametrize(
     "function",
-    [jnp.sort, jnp.cumsum, jnp.linalg.inv, lambda a: a[:2], lambda a: a.reshape(-1), lambda a: a.astype(jnp.float16)],
+    [
+        jnp.sort,
+        jnp.cumsum,
+        jnp.linalg.inv,
+        lambda a: a[:2],
+        lambda a: a[::2],
+        lambda a: a.reshape(-1),
+        lambda a: jnp.tensordot(a, a, 2),
+        lambda a: jax.lax.argmax(a, 1, jnp.uint32),
+        lambda a: a + jax.pure_callback(lambda: np.float32(1), jax.ShapeDtypeStruct((), jnp.float32)),
+        lambda a: a.astype(jnp.float16),
+        lambda a: jnp.maximum(a > 0, a < 1),
+        lambda a: jax.lax.select_n((a > 0).astype(jnp.int32), a, 2 * a),
+    ],
 )
 def test_unknown_operations(function):
     """They are found before anything is compiled."""
@@ -239,11 +261,22 @@ def test_mean_and_maximum():
     np.testing.assert_allclose(largest, products.max(), rtol=1e-6)
 
 
+def test_operations_are_counted_without(in_kernels):
+    """A profile counts what an update has to do, in kernels or not."""
+    config = jaxppo.Config(num_envs=4, num_steps=16, total_timesteps=128, network=MLP(hidden=(16,)))
+    counts = []
+    for available in (False, True):
+        done = in_kernels(available)
+        counts.append([part.flops for part in profile_update(config, KEY, repeats=1).parts])
+    assert ("scan", True) in done
+    np.testing.assert_allclose(counts[1], counts[0], rtol=0.02)
+
+
 def test_where_they_are_used(monkeypatch):
     """On one large NVIDIA GPU, unless the environment says no."""
     assert not kernels.available()
     device = SimpleNamespace(
-        client=SimpleNamespace(platform_version="PJRT C API\ncuda 13000"), compute_capability="9.0"
+        platform="gpu", client=SimpleNamespace(platform_version="PJRT C API\ncuda 13000"), compute_capability="9.0"
     )
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(jax, "devices", lambda: [device])

@@ -8,6 +8,7 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import jax
 
@@ -24,7 +25,10 @@ def available() -> bool:
     """Whether the program that is traced now will run where the kernels do: on one large NVIDIA GPU, with Triton."""
     if _left_to_xla or os.environ.get("JAXPPO_KERNELS") == "0" or jax.default_backend() == "cpu":
         return False
-    device = jax.devices()[0]
+    settings: Any = jax.config
+    device = settings.jax_default_device or jax.devices()[0]
+    if isinstance(device, str) or device.platform == "cpu":
+        return False
     if together.num_devices() > 1 or "cuda" not in device.client.platform_version:
         return False
     # JAX calls its way to Triton deprecated, and may be without one day.
@@ -34,7 +38,7 @@ def available() -> bool:
 
 @contextmanager
 def left_to_xla() -> Iterator[None]:
-    """No kernels in what is traced meanwhile."""
+    """No kernels in what is traced meanwhile, as JAX does not if it has traced the same function before."""
     global _left_to_xla
     before, _left_to_xla = _left_to_xla, True
     try:

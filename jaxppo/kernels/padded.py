@@ -32,6 +32,9 @@ ELEMENTWISE = frozenset({
     "select_n", "sign", "sin", "sinh", "sqrt", "square", "sub", "tan", "tanh", "xor",
 })
 # fmt: on
+OF_TRUTHS = frozenset(
+    {"and", "convert_element_type", "eq", "ge", "gt", "le", "lt", "ne", "not", "or", "select_n", "xor"}
+)
 UNCHANGED = frozenset({"copy", "copy_p", "reshard", "stop_gradient"})
 CALLS = frozenset({"closed_call", "custom_jvp_call", "custom_vjp_call", "eval_jaxpr", "jit", "pjit"})
 REDUCTIONS: dict[str, tuple[Callable[..., jax.Array], float]] = {
@@ -166,6 +169,8 @@ def _results(eqn: Any, values: list[Any], rows: list[bool]) -> list[Any]:
         return [_column(values[0], axis, k).reshape(pad(var.aval.shape)) for k, var in enumerate(eqn.outvars)]
     _require(len(eqn.outvars) == 1, eqn)
     if name in ELEMENTWISE:
+        _require(name in OF_TRUTHS or all(x.dtype != jnp.bool_ for x in values), eqn)
+        _require(name != "select_n" or values[0].dtype == jnp.bool_, eqn)
         if all(isinstance(x, np.generic) for x in values):  # a number known by now, as which Triton wants it
             with jax.ensure_compile_time_eval():
                 return [np.asarray(eqn.primitive.bind(*values, **params))[()]]
@@ -187,6 +192,7 @@ def _rearranged(eqn: Any, values: list[Any], has_rows: bool) -> Any:
     name, params, out = eqn.primitive.name, eqn.params, eqn.outvars[0].aval.shape
     if name == "iota":
         return jax.lax.broadcasted_iota(params["dtype"], pad(out), params["dimension"])
+    _require(bool(values), eqn)
     x, sides = values[0], eqn.invars[0].aval.shape
     match name:
         case "broadcast_in_dim":
@@ -200,6 +206,7 @@ def _rearranged(eqn: Any, values: list[Any], has_rows: bool) -> Any:
             _require(not has_rows or params["permutation"][0] == 0, eqn)
             return jnp.transpose(x, params["permutation"])
         case "slice":
+            _require(all(stride == 1 for stride in params["strides"] or ()), eqn)
             for axis, (start, end) in enumerate(zip(params["start_indices"], params["limit_indices"], strict=True)):
                 if (start, end) != (0, sides[axis]):
                     _require(end - start == 1 and not (has_rows and axis == 0), eqn)
@@ -215,6 +222,7 @@ def _reduced(eqn: Any, x: jax.Array, has_rows: bool) -> jax.Array:
     """A sum, or a maximum or what is like it, over axes."""
     name, axes = eqn.primitive.name, eqn.params.get("axes", ())
     _require(name in REDUCTIONS and x.dtype == jnp.float32 and not (has_rows and 0 in axes), eqn)
+    _require(eqn.outvars[0].aval.dtype in (jnp.float32, jnp.int32), eqn)
     reduce, neutral = REDUCTIONS[name]
     for axis in axes:
         x = _masked(x, axis, eqn.invars[0].aval.shape[axis], neutral)
@@ -253,7 +261,8 @@ def _join(eqn: Any, values: list[Any], rows: list[bool]) -> jax.Array:
 def _product(eqn: Any, values: list[Any], rows: list[bool]) -> jax.Array:
     """A matrix product; where a side is too short for Triton, as a sum of products."""
     contracted, batched = eqn.params["dimension_numbers"]
-    _require(batched == ((), ()) and all(x.ndim == 2 and x.dtype == jnp.float32 for x in values), eqn)
+    _require(batched == ((), ()) and all(len(axes) == 1 for axes in contracted), eqn)
+    _require(all(x.ndim == 2 and x.dtype == jnp.float32 for x in values), eqn)
     _require(not rows[1] and not (rows[0] and contracted[0] == (0,)), eqn)
     inner = eqn.invars[0].aval.shape[contracted[0][0]]
     x, y = (_masked(x, axis, inner, 0.0) for x, (axis,) in zip(values, contracted, strict=True))

@@ -27,8 +27,8 @@ def scan(
     """`jax.lax.scan(step, carry, xs)` as one kernel; None if a step holds anything that this cannot do.
 
     Args:
-        step: `(carry, x) -> (carry, y)`, a function of any number of rows, each of which makes its results by itself.
-            It may close over arrays that all rows share.
+        step: `(carry, x) -> (carry, y)`, a function of rows, each of which makes its results by itself, whichever of
+            them it is and however many there are: it is traced with 16. It may close over arrays that all rows share.
         carry: leaves [N, …].
         xs: leaves [T, N, …].
         interpret: let JAX do what the kernel would: for tests without a GPU.
@@ -42,7 +42,12 @@ def scan(
     def flat(*leaves: Any) -> Any:
         return step(jax.tree.unflatten(carry_tree, leaves[:num_carry]), jax.tree.unflatten(xs_tree, leaves[num_carry:]))
 
-    closed, (_, y) = jax.make_jaxpr(flat, return_shape=True)(*some)
+    try:
+        closed, (_, y) = jax.make_jaxpr(flat, return_shape=True)(*some)
+    except (AssertionError, TypeError, ValueError):  # the step takes N rows and no others
+        return None
+    if any(getattr(var.aval, "shape", ())[:1] != (ROWS,) for var in closed.jaxpr.outvars):
+        return None
     # What a step leaves as it is need not go through the kernel.
     moving = [i for i in range(num_carry) if closed.jaxpr.outvars[i] is not closed.jaxpr.invars[i]]
     wanted = [i in moving or i >= num_carry for i in range(len(closed.jaxpr.outvars))]

@@ -1,6 +1,7 @@
 """Epochs of minibatch gradient steps on a surrogate, with the value function and an entropy bonus in one loss."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -31,7 +32,7 @@ from jaxppo.types import Batch, Metrics
 
 __all__ = ["SGD", "SGDState"]
 
-UNROLL = 4  # gradient steps at most that are written out on a GPU, where a turn of a loop takes as long as some kernels
+UNROLL = 4  # gradient steps at most that are written out where each is one kernel, and a turn of a loop takes as long
 OBJECTIVE_METRICS = ("clip_fraction", "kl_coef")
 TAKEN = {*Metrics._fields, "squared_ratio", "_seen"}
 
@@ -116,7 +117,11 @@ class SGD:
         # One vector instead of many small arrays: clipping and Adam become a few operations, whatever the network is.
         vector, unravel = ravel_pytree(params)
 
-        unroll = backend.most_at_once(self.num_minibatches, UNROLL) if backend.launches_count() else 1
+        minibatch = jax.eval_shape(lambda: jax.tree.map(lambda x: x[0], self.minibatches(samples, rows[0])))
+        in_kernel = jax.eval_shape(
+            partial(self._in_kernel, network, unravel, objective, state.objective), vector, minibatch
+        )
+        unroll = 1 if in_kernel is None else backend.most_at_once(self.num_minibatches, UNROLL)
 
         def step(at: _Progress, minibatch: Samples) -> tuple[_Progress, Any]:
             grad, metrics = self.gradient(network, unravel, objective, state.objective, at.vector, minibatch)
@@ -183,7 +188,7 @@ class SGD:
 
         whole = network.recurrent or not _divides(objective)
         count = 1 if whole else num_parts(len(minibatch.value))
-        in_kernel = None if whole else self._in_kernel(network, unravel, objective, aux, vector, minibatch)
+        in_kernel = self._in_kernel(network, unravel, objective, aux, vector, minibatch)
         if in_kernel is not None:
             grad, metrics = in_kernel
         elif count == 1:
@@ -208,7 +213,7 @@ class SGD:
         minibatch: Samples,
     ) -> tuple[jax.Array, dict[str, jax.Array]] | None:
         """The gradient and the metrics by one kernel of a GPU, as means over parts of the minibatch; None if by XLA."""
-        if not kernels.available():
+        if network.recurrent or not _divides(objective) or not kernels.available():
             return None
         # Imported here, since it takes a second that no CPU has a use for.
         from jaxppo.kernels.mean import mean_over_parts

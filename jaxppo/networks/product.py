@@ -28,7 +28,7 @@ def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def precision(num_inputs: int) -> str | None:
-    """That of a product on a GPU."""
+    """That of a product where operations are launches: few inputs, such as raw observations, are multiplied in full."""
     return "highest" if num_inputs < NARROW else None
 
 
