@@ -14,5 +14,5 @@ def launches_count() -> bool:
 
 
 def most_at_once(turns: int, most: int) -> int:
-    """Into how many turns written out at once, `most` or fewer, those of a loop divide; 1 at least."""
+    """How many of a loop's turns to write out one after the other: `most` or fewer, which divide all; 1 at least."""
     return max(count for count in range(1, max(1, most) + 1) if turns % count == 0)

@@ -38,7 +38,7 @@ def available() -> bool:
 
 @contextmanager
 def left_to_xla() -> Iterator[None]:
-    """No kernels in what is traced meanwhile, as JAX does not if it has traced the same function before."""
+    """No kernels in what JAX traces meanwhile. A function that it has traced before, it does not trace again."""
     global _left_to_xla
     before, _left_to_xla = _left_to_xla, True
     try:
