@@ -117,12 +117,6 @@ class SGD:
         # One vector instead of many small arrays: clipping and Adam become a few operations, whatever the network is.
         vector, unravel = ravel_pytree(params)
 
-        minibatch = jax.eval_shape(lambda: jax.tree.map(lambda x: x[0], self.minibatches(samples, rows[0])))
-        in_kernel = jax.eval_shape(
-            partial(self._in_kernel, network, unravel, objective, state.objective), vector, minibatch
-        )
-        unroll = 1 if in_kernel is None else backend.most_at_once(self.num_minibatches, UNROLL)
-
         def step(at: _Progress, minibatch: Samples) -> tuple[_Progress, Any]:
             grad, metrics = self.gradient(network, unravel, objective, state.objective, at.vector, minibatch)
             vector, opt_state = self.descend(at.vector, at.opt_state, grad, learning_rate)
@@ -134,7 +128,14 @@ class SGD:
             return after._replace(going=going), as_row({**metrics, "_seen": at.going, "gradient_steps": going})
 
         def epoch(at: _Progress, rows: jax.Array) -> tuple[_Progress, Any]:
-            return jax.lax.scan(step, at, self.minibatches(samples, rows), unroll=unroll)
+            minibatches, loss = self.minibatches(samples, rows), self._loss_for(network, objective, state.objective)
+
+            def first(minibatches: Samples) -> Any:
+                return _in_kernel(loss, vector, unravel, jax.tree.map(lambda x: x[0], minibatches))
+
+            in_kernel = jax.eval_shape(first, minibatches) is not None
+            unroll = backend.most_at_once(self.num_minibatches, UNROLL) if in_kernel else 1
+            return jax.lax.scan(step, at, minibatches, unroll=unroll)
 
         end, rows_of_metrics = jax.lax.scan(epoch, _Progress(vector, state.opt_state, jnp.bool_(True)), rows)
         metrics = from_rows(rows_of_metrics)
@@ -188,7 +189,7 @@ class SGD:
 
         whole = network.recurrent or not _divides(objective)
         count = 1 if whole else num_parts(len(minibatch.value))
-        in_kernel = self._in_kernel(network, unravel, objective, aux, vector, minibatch)
+        in_kernel = _in_kernel(self._loss_for(network, objective, aux), vector, unravel, minibatch)
         if in_kernel is not None:
             grad, metrics = in_kernel
         elif count == 1:
@@ -203,34 +204,11 @@ class SGD:
         metrics = {**metrics, **means}
         return grad, {**with_sample_size(metrics), "grad_norm": jnp.linalg.norm(grad)}
 
-    def _in_kernel(
-        self,
-        network: Network,
-        unravel: Callable[[jax.Array], Any],
-        objective: Objective,
-        aux: Any,
-        vector: jax.Array,
-        minibatch: Samples,
-    ) -> tuple[jax.Array, dict[str, jax.Array]] | None:
-        """The gradient and the metrics by one kernel of a GPU, as means over parts of the minibatch; None if by XLA."""
+    def _loss_for(self, network: Network, objective: Objective, aux: Any) -> Callable[..., Any] | None:
+        """`loss(params, minibatch=part)`, as a kernel takes it; None where there are none, or no parts."""
         if network.recurrent or not _divides(objective) or not kernels.available():
             return None
-        # Imported here, since it takes a second that no CPU has a use for.
-        from jaxppo.kernels.mean import mean_over_parts
-
-        def gradient(params: Any, part: Samples) -> tuple[Any, jax.Array]:
-            def loss(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-                return self._loss(params, network, objective, aux, part, both=False)
-
-            grad, metrics = jax.grad(loss, has_aux=True)(params)
-            ratio_max = metrics.pop("ratio_max")
-            return (grad, metrics), ratio_max
-
-        results = mean_over_parts(gradient, vector, unravel, minibatch)
-        if results is None:
-            return None
-        (grad, metrics), ratio_max = results
-        return ravel_pytree(grad)[0], {**metrics, "ratio_max": ratio_max}
+        return partial(self._loss, network=network, objective=objective, aux=aux, both=False)
 
     def descend(
         self, vector: jax.Array, opt_state: Any, grad: jax.Array, learning_rate: jax.Array
@@ -286,6 +264,27 @@ class SGD:
             # are the same but for rounding, which must not decide.
             error = jnp.where((jnp.abs(move) > self.vf_clip_eps) & (clipped_error > error), clipped_error, error)
         return 0.5 * jnp.mean(error)
+
+
+def _in_kernel(
+    loss: Callable[..., Any] | None, vector: jax.Array, unravel: Callable[[jax.Array], Any], minibatch: Samples
+) -> tuple[jax.Array, dict[str, jax.Array]] | None:
+    """The gradient and the metrics by one kernel of a GPU, as means over parts of the minibatch; None if by XLA."""
+    if loss is None:
+        return None
+    # Imported here, since it takes a second that no CPU has a use for.
+    from jaxppo.kernels.mean import mean_over_parts
+
+    def gradient(params: Any, part: Samples) -> tuple[Any, jax.Array]:
+        grad, metrics = jax.grad(loss, has_aux=True)(params, minibatch=part)
+        ratio_max = metrics.pop("ratio_max")
+        return (grad, metrics), ratio_max
+
+    results = mean_over_parts(gradient, vector, unravel, minibatch)
+    if results is None:
+        return None
+    (grad, metrics), ratio_max = results
+    return ravel_pytree(grad)[0], {**metrics, "ratio_max": ratio_max}
 
 
 def _divides(objective: Objective) -> bool:
