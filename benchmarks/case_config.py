@@ -15,7 +15,13 @@ def case_config(name: str, total_timesteps: int | None = None) -> jaxppo.Config:
         total_timesteps=total_timesteps or case["total_timesteps"],
         gamma=case["gamma"],
         gae_lambda=case["gae_lambda"],
-        network=jaxppo.MLP(hidden=case["hidden"], activation=case["activation"], box_policy=case["box_policy"]),
+        truncation_is_terminal=case["truncation_is_terminal"],
+        network=jaxppo.MLP(
+            hidden=case["hidden"],
+            activation=case["activation"],
+            box_policy=case["box_policy"],
+            orthogonal=case["orthogonal"],
+        ),
         learner=jaxppo.SGD(
             objective=jaxppo.Clip(clip_eps=case["clip_eps"]),
             anneal_lr=False,
@@ -26,5 +32,6 @@ def case_config(name: str, total_timesteps: int | None = None) -> jaxppo.Config:
             vf_coef=case["vf_coef"],
             vf_clip_eps=case["vf_clip_eps"],
             max_grad_norm=case["max_grad_norm"],
+            adam_eps=case["adam_eps"],
         ),
     )

@@ -1,4 +1,11 @@
-"""The benchmark cases as plain data for every trainer, without imports: peers run in environments of their own."""
+"""The benchmark cases as plain data for every trainer: peers run in environments of their own.
+
+The settings are those in which jaxppo and rejax compute the same (docs/performance.md, "Equal learning"): rejax clips
+elements of a gradient and not its norm, so nothing is clipped; its Adam has optax's epsilon, its weights start as LeCun
+normal ones, and it takes a truncation for a termination.
+"""
+
+import math
 
 COMMON = {
     "gamma": 0.99,
@@ -10,7 +17,10 @@ COMMON = {
     "num_minibatches": 4,
     "ent_coef": 0.01,
     "vf_coef": 0.5,
-    "max_grad_norm": 0.5,
+    "max_grad_norm": math.inf,
+    "adam_eps": 1e-8,
+    "orthogonal": False,
+    "truncation_is_terminal": True,
     "hidden": (64, 64),
     "activation": "tanh",
     "box_policy": "gaussian",
@@ -44,6 +54,7 @@ CASES = {
         "num_envs": 256,
         "num_steps": 16,
         "ent_coef": 0.0,
+        "truncation_is_terminal": False,  # Brax tells them apart
         "box_policy": "tanh",  # the only one of jaxppo's that Brax's PPO has too
         "total_timesteps": 327_680,
     },

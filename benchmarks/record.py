@@ -43,15 +43,15 @@ def whole_updates(case: dict[str, Any], quick: bool) -> int:
     return case["total_timesteps"] // (10 if quick else 1) // (case["num_envs"] * case["num_steps"])
 
 
-def timed(run: Callable[[int], Any], repeats: int) -> tuple[list[float], Any]:
-    """Seconds of `run(1)`, …, `run(repeats)`, each of which waits for its result, after a `run(0)`; the last result."""
-    result = run(0)
-    seconds = []
+def timed(run: Callable[[int], Any], repeats: int) -> tuple[list[float], list[Any]]:
+    """Seconds and results of `run(1)`, …, `run(repeats)`, each of which waits for its result, after a `run(0)`."""
+    run(0)
+    seconds, results = [], []
     for seed in range(1, repeats + 1):
         began = time.perf_counter()
-        result = run(seed)
+        results.append(run(seed))
         seconds.append(time.perf_counter() - began)
-    return seconds, result
+    return seconds, results
 
 
 def peak_mib() -> int:
@@ -79,7 +79,7 @@ def line(
     seconds: Sequence[float],
     compile_s: float | None,
     peak_mib: int,
-    sampled_return: float,
+    sampled_returns: Sequence[float],
     curve: dict[str, list[float]],
     packages: Sequence[str],
     device: str,
@@ -89,16 +89,18 @@ def line(
     Args:
         trainer: who was measured.
         case: its key in CASES.
-        steps: environment steps, over all agents, that `sampled_return` was reached after.
+        steps: environment steps of a run, over its agents, that `sampled_returns` were reached after.
         timed_steps: environment steps of each of `seconds`.
         seconds: of each warm run; `steps_per_s` goes by their median.
         compile_s: seconds of compilation, or None where nothing compiles.
         peak_mib: memory that training took.
-        sampled_return: mean return of episodes with sampled actions, at the end.
+        sampled_returns: of each agent of each warm run, the mean return of episodes with sampled actions at the end.
         curve: see `curve`.
         packages: whose versions to note.
         device: what it ran on.
     """
+    agents = len(sampled_returns)
+    error = statistics.stdev(sampled_returns) / math.sqrt(agents) if agents > 1 else None
     return json.dumps(
         {
             "trainer": trainer,
@@ -109,7 +111,9 @@ def line(
             "seconds": [round(each, 4) for each in seconds],
             "compile_s": None if compile_s is None else round(compile_s, 2),
             "peak_mib": peak_mib,
-            "sampled_return": round(sampled_return, 2),
+            "sampled_return": round(statistics.mean(sampled_returns), 2),
+            "standard_error": None if error is None else round(error, 2),
+            "trained_agents": agents,
             "curve": curve,
             "versions": {package: version(package) for package in packages},
             "device": device,

@@ -68,9 +68,15 @@ def _cells(row: Row, ours: Row | None) -> tuple[str, ...]:
         f"{ratio(ours, row)} ×" if ours and ours is not row else "",
         "" if row["compile_s"] is None else f"{row['compile_s']:.1f}",
         f"{row['peak_mib']:,}",
-        f"{row['sampled_return']:.1f}",
+        _return(row),
         f"{row['steps']:,}",
     )
+
+
+def _return(row: Row) -> str:
+    """The mean over the agents that were trained, and its standard error if they were several."""
+    error = row.get("standard_error")
+    return f"{row['sampled_return']:.1f}" + ("" if error is None else f" ± {error:.1f}")
 
 
 def ratio(ours: Row, peer: Row) -> str:

@@ -47,11 +47,12 @@ def measure(name: str, repeats: int, quick: bool) -> str:
     began = time.perf_counter()
     compiled = program.lower(config, keys(0)).compile()
     compile_s = time.perf_counter() - began
-    seconds, result = record.timed(lambda seed: jax.block_until_ready(compiled(config, keys(seed))), repeats)
+    seconds, results = record.timed(lambda seed: jax.block_until_ready(compiled(config, keys(seed))), repeats)
     peak_mib = record.peak_mib()
-    sampled = jax.vmap(partial(jaxppo.evaluate, greedy=False), in_axes=(None, 0, 0))
+    sampled = jax.jit(jax.vmap(partial(jaxppo.evaluate, greedy=False), in_axes=(None, 0, 0)))
+    sampled_returns = [sampled(config, result.state, keys(99)).mean(axis=1) for result in results]
     steps = config.num_updates * config.batch_size * agents
-    returns = np.asarray(result.metrics.episode_return).reshape(agents, -1).mean(axis=0)
+    returns = np.asarray(results[-1].metrics.episode_return).reshape(agents, -1).mean(axis=0)
     return record.line(
         "jaxppo",
         name,
@@ -60,7 +61,7 @@ def measure(name: str, repeats: int, quick: bool) -> str:
         seconds=seconds,
         compile_s=compile_s,
         peak_mib=peak_mib,
-        sampled_return=float(sampled(config, result.state, keys(99)).mean()),
+        sampled_returns=np.concatenate(sampled_returns).tolist(),
         curve=record.curve(
             np.linspace(0, statistics.median(seconds), config.num_updates + 1)[1:].tolist(), returns.tolist()
         ),

@@ -26,15 +26,16 @@ CUDA_OPTIONS = {
 def compiler_options(config: "Config | None" = None) -> dict[str, Any]:
     """What the package's programs are compiled with, as `jax.jit` takes it (docs/performance.md has measurements).
 
-    On a CPU, LLVM's costlier passes are left out, a third of the wait, since training runs as fast without. And where
-    operations are as small as this config's, none is divided over threads, which takes longer to arrange than it saves.
+    On a CPU, LLVM's costlier passes are left out, a third of the wait, since training runs as fast without. It may use
+    the widest registers that there are, of which it takes half by itself. And where operations are as small as this
+    config's, none is divided over threads, which takes longer to arrange than it saves.
 
     On an NVIDIA GPU, whole loops are launched as one CUDA graph, in which kernels run side by side unless one waits for
     the other: from the version of JAX on that this was measured with.
     """
     if jax.default_backend() != "cpu":
         return dict(CUDA_OPTIONS) if _runs_graphs() else {}
-    options: dict[str, Any] = {"xla_backend_optimization_level": 1}
+    options: dict[str, Any] = {"xla_backend_optimization_level": 1, "xla_cpu_prefer_vector_width": 512}
     if config is not None and _is_small(config):
         options["xla_disable_hlo_passes"] = "cpu-parallel-task-assigner"
     return options

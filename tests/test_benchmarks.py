@@ -41,13 +41,14 @@ def test_table_compares_within_a_case():
         made_up("jaxppo", "A", 9000),
         made_up("sb3", "A", 3000, compile_s=None),
         made_up("jaxppo", "B", 500),
-        made_up("rejax", "B", 1000),
+        made_up("rejax", "B", 1000, standard_error=2.06),
         made_up("rejax", "C", 7),
     ]
     lines = report.table(rows).splitlines()
     assert len({len(line) for line in lines}) == 1
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     assert [row[4] for row in cells[2:]] == ["", "3.00 ×", "", "0.50 ×", ""]
+    assert cells[5][7] == "41.2 ± 2.1"
     assert cells[3] == ["A", "CartPole-v1", "sb3", "3,000", "3.00 ×", "", "300", "41.2", "1,000"]
 
 
@@ -104,3 +105,29 @@ def test_a_point_of_the_cost_is_measured():
     row = scaling.measure({"study": "length", "case": "A", "agents": 1, "steps": 1024})
     assert len(row["seconds"]) == scaling.REPEATS
     assert {"steps_per_s", "peak_mib", "versions", "device", "git_revision"} <= row.keys()
+
+
+def test_a_line_has_the_mean_of_the_agents_and_its_error(monkeypatch):
+    """The standard error is that of scipy; a single agent has none."""
+    import numpy as np
+    import record
+    from scipy import stats
+
+    monkeypatch.setattr(record, "version", lambda package: "1.2.3")
+    rest = {"steps": 8, "timed_steps": 8, "seconds": [2.0], "compile_s": None, "peak_mib": 1, "curve": {}}
+    rest |= {"packages": (), "device": "cpu"}
+    returns = [1.0, 5.0, 3.0, 4.5]
+    several = json.loads(record.line("jaxppo", "A", sampled_returns=returns, **rest))
+    assert several["sampled_return"] == round(np.mean(returns), 2)
+    assert several["standard_error"] == round(stats.sem(returns), 2)
+    assert several["trained_agents"] == 4
+    assert json.loads(record.line("brax", "F", sampled_returns=[7.0], **rest))["standard_error"] is None
+
+
+def test_timed_runs_are_all_kept():
+    """One result and one time for each seed after the first, which warms up."""
+    import record
+
+    seeds = []
+    seconds, results = record.timed(lambda seed: seeds.append(seed) or seed**2, 3)
+    assert (seeds, results, len(seconds)) == ([0, 1, 2, 3], [1, 4, 9], 3)

@@ -5,8 +5,8 @@ epoch compiles, with this jax the second one compiles once more, and the `--repe
 seconds are Brax's own, without the evaluations.
 
 Not the same as jaxppo: Brax's tanh policy has a standard deviation that depends on the state, weights start as LeCun
-uniform ones and not orthogonal, whole stretches of `num_steps` are shuffled instead of single steps, an ended episode
-starts again from its environment's first state instead of a new one, and Adam's epsilon is 1e-8.
+uniform ones and not as normal ones, whole stretches of `num_steps` are shuffled instead of single steps, and an ended
+episode starts again from its environment's first state instead of a new one.
 """
 
 import statistics
@@ -72,7 +72,7 @@ def main() -> None:
             seconds=warm,
             compile_s=sum(compiling) - COMPILING * epoch_s,
             peak_mib=record.peak_mib(),
-            sampled_return=float(progress[-1]["eval/episode_reward"]),
+            sampled_returns=[float(progress[-1]["eval/episode_reward"])],
             curve=record.curve(
                 [epoch * epoch_s for epoch in range(1, 1 + epochs)],
                 [float(metrics["eval/episode_reward"]) for metrics in progress[1:]],

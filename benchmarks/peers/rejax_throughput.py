@@ -1,7 +1,7 @@
 """One benchmark case on rejax, in its own virtual environment; prints one JSON line like throughput.py.
 
-Not the same as jaxppo: rejax clips each element of the gradient where jaxppo clips its norm, treats a truncation as a
-termination, and steps actor and critic with an optimiser each.
+Not the same as jaxppo: rejax clips each element of the gradient where jaxppo clips its norm, which makes a difference
+where the case has a limit, and steps actor and critic with an optimiser each.
 """
 
 import statistics
@@ -38,7 +38,7 @@ def main() -> None:
     began = time.perf_counter()
     compiled = over_agents(lambda key: silent.train(rng=key)[0]).lower(batched(0)).compile()
     compile_s = time.perf_counter() - began
-    seconds, state = record.timed(lambda seed: jax.block_until_ready(compiled(batched(seed))), args.repeats)
+    seconds, states = record.timed(lambda seed: jax.block_until_ready(compiled(batched(seed))), args.repeats)
     peak_mib = record.peak_mib()
     # The curve is of a training run of its own, whose evaluations would otherwise count in the time.
     every = max(1, updates // EVALUATIONS)
@@ -47,6 +47,7 @@ def main() -> None:
     curve = np.asarray(curve).reshape(agents, updates // every, -1).mean(axis=(0, 2))
     share = np.arange(1, len(curve) + 1) * every / updates
 
+    @over_agents
     def returns(state):
         return evaluate(silent.make_act(state), jax.random.PRNGKey(99), silent.env, silent.env_params, 128, 1000)[1]
 
@@ -59,7 +60,7 @@ def main() -> None:
             seconds=seconds,
             compile_s=compile_s,
             peak_mib=peak_mib,
-            sampled_return=float(over_agents(returns)(state).mean()),
+            sampled_returns=np.concatenate([np.atleast_2d(returns(s)).mean(axis=1) for s in states]).tolist(),
             curve=record.curve((share * statistics.median(seconds)).tolist(), curve.tolist()),
             packages=("rejax", "jax"),
             device=jax.devices()[0].device_kind,

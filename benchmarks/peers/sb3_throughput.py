@@ -5,7 +5,8 @@ So one run of SECONDS is timed in place of several whole ones, after a first upd
 return is what was reached in that time.
 
 Not the same as jaxppo: gymnasium's and MinAtar's own environments (as in gymnax, without sticky actions and for 1000
-steps at most), and SBX clips no values and gives actor and critic an optimiser each.
+steps at most), truncations told from terminations, layers that start as in PyTorch, and Adam's epsilon is 1e-5; SBX
+clips no values and gives actor and critic an optimiser each.
 """
 
 import sys
@@ -55,7 +56,7 @@ def main() -> None:
             seconds=[timed],
             compile_s=first - timed / updates if args.trainer == "sbx" else None,
             peak_mib=peak_mib,
-            sampled_return=float(returns),
+            sampled_returns=[float(returns)],
             curve=record.curve([at - clock.at[1] for at in clock.at[2:]], clock.returns[2:]),
             packages={
                 "sb3": ("stable-baselines3", "torch", "gymnasium"),
@@ -93,7 +94,7 @@ def make_model(trainer, case, envs):
         ent_coef=case["ent_coef"],
         vf_coef=case["vf_coef"] / 2,  # of the mean squared error, where jaxppo takes half of it
         max_grad_norm=case["max_grad_norm"],
-        policy_kwargs={"net_arch": {"pi": layers, "vf": layers}, "activation_fn": activation},
+        policy_kwargs={"net_arch": {"pi": layers, "vf": layers}, "activation_fn": activation, "ortho_init": case["orthogonal"]},
         seed=0,
         device="cpu",
     )
