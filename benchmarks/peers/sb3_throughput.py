@@ -94,7 +94,11 @@ def make_model(trainer, case, envs):
         ent_coef=case["ent_coef"],
         vf_coef=case["vf_coef"] / 2,  # of the mean squared error, where jaxppo takes half of it
         max_grad_norm=case["max_grad_norm"],
-        policy_kwargs={"net_arch": {"pi": layers, "vf": layers}, "activation_fn": activation, "ortho_init": case["orthogonal"]},
+        policy_kwargs={
+            "net_arch": {"pi": layers, "vf": layers},
+            "activation_fn": activation,
+            "ortho_init": case["orthogonal"],
+        },
         seed=0,
         device="cpu",
     )
