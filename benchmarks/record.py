@@ -17,6 +17,7 @@ from typing import Any
 from cases import CASES
 
 CURVE_POINTS = 30
+EVALUATION = 1000  # seed of the first run's episodes at its end: each agent has its own, or they would err together
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -50,7 +50,9 @@ def measure(name: str, repeats: int, quick: bool) -> str:
     seconds, results = record.timed(lambda seed: jax.block_until_ready(compiled(config, keys(seed))), repeats)
     peak_mib = record.peak_mib()
     sampled = jax.jit(jax.vmap(partial(jaxppo.evaluate, greedy=False), in_axes=(None, 0, 0)))
-    sampled_returns = [sampled(config, result.state, keys(99)).mean(axis=1) for result in results]
+    sampled_returns = [
+        sampled(config, result.state, keys(record.EVALUATION + i)).mean(axis=1) for i, result in enumerate(results)
+    ]
     steps = config.num_updates * config.batch_size * agents
     returns = np.asarray(results[-1].metrics.episode_return).reshape(agents, -1).mean(axis=0)
     return record.line(

@@ -48,8 +48,11 @@ def main() -> None:
     share = np.arange(1, len(curve) + 1) * every / updates
 
     @over_agents
-    def returns(state):
-        return evaluate(silent.make_act(state), jax.random.PRNGKey(99), silent.env, silent.env_params, 128, 1000)[1]
+    def returns(given):
+        state, key = given
+        return evaluate(silent.make_act(state), key, silent.env, silent.env_params, 128, 1000)[1]
+
+    ends = [(state, batched(record.EVALUATION + i)) for i, state in enumerate(states)]
 
     print(
         record.line(
@@ -60,7 +63,7 @@ def main() -> None:
             seconds=seconds,
             compile_s=compile_s,
             peak_mib=peak_mib,
-            sampled_returns=np.concatenate([np.atleast_2d(returns(s)).mean(axis=1) for s in states]).tolist(),
+            sampled_returns=np.concatenate([np.atleast_2d(returns(end)).mean(axis=1) for end in ends]).tolist(),
             curve=record.curve((share * statistics.median(seconds)).tolist(), curve.tolist()),
             packages=("rejax", "jax"),
             device=jax.devices()[0].device_kind,
