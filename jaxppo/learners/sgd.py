@@ -187,8 +187,7 @@ class SGD:
             grad, metrics = jax.grad(loss, has_aux=True)(vector, part)
             return total + grad, metrics
 
-        whole = network.recurrent or not _divides(objective)
-        count = 1 if whole else num_parts(len(minibatch.value))
+        count = num_parts(len(minibatch.value)) if _in_parts(network, objective) else 1
         in_kernel = _in_kernel(self._loss_for(network, objective, aux), vector, unravel, minibatch)
         if in_kernel is not None:
             grad, metrics = in_kernel
@@ -206,7 +205,7 @@ class SGD:
 
     def _loss_for(self, network: Network, objective: Objective, aux: Any) -> Callable[..., Any] | None:
         """`loss(params, minibatch=part)`, as a kernel takes it; None where there are none, or no parts."""
-        if network.recurrent or not _divides(objective) or not kernels.available():
+        if not _in_parts(network, objective) or not kernels.available():
             return None
         return partial(self._loss, network=network, objective=objective, aux=aux, both=False)
 
@@ -290,6 +289,11 @@ def _in_kernel(
 def _divides(objective: Objective) -> bool:
     """Whether the gradient on a minibatch is the mean of those on equal parts of it."""
     return bool(getattr(objective, "mean_over_samples", False))
+
+
+def _in_parts(network: Network, objective: Objective) -> bool:
+    """Whether samples are steps, not sequences, and the gradient is the mean of those on equal parts of them."""
+    return not network.recurrent and _divides(objective)
 
 
 def _reduce(metrics: dict[str, jax.Array]) -> dict[str, jax.Array]:
