@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxppo import together
+from jaxppo.learners import SGD
 
 if TYPE_CHECKING:  # it would import environments, and use_cores comes before those
     from jaxppo.config import Config
@@ -134,14 +135,30 @@ def partners(config: "Config") -> tuple[jax.Device, ...]:
     Other devices are not known to gain from it, so there one does it all.
     """
     devices = jax.local_devices()
-    # With another objective the gradient, the most of the work, stays whole.
-    divides = getattr(getattr(config.learner, "objective", None), "mean_over_samples", False)
-    if devices[0].platform != "cpu" or not divides:
+    if len(devices) == 1 or devices[0].platform != "cpu":
         return tuple(devices[:1])
+    by_samples = _by_samples(config, len(devices))
+    return tuple(devices[: by_samples if by_samples > 1 or not _apart(config) else 2])
+
+
+def _by_samples(config: "Config", most: int) -> int:
+    """How many devices take a share of every minibatch."""
+    # With another objective the gradient, the most of the work, stays whole.
+    if not getattr(getattr(config.learner, "objective", None), "mean_over_samples", False):
+        return 1
     size = config.minibatch_size
     parts = size // config.num_steps if config.make_network().recurrent else size  # a sequence is not divided
-    most = max(1, min(len(devices), size // PARTNER_SAMPLES))
-    return tuple(devices[: max(n for n in range(1, most + 1) if config.num_envs % n == 0 and parts % n == 0)])
+    most = max(1, min(most, size // PARTNER_SAMPLES))
+    return max(n for n in range(1, most + 1) if config.num_envs % n == 0 and parts % n == 0)
+
+
+def _apart(config: "Config") -> bool:
+    """Whether two devices learn a network each."""
+    if not isinstance(config.learner, SGD):
+        return False
+    network = config.make_network()
+    params = jax.eval_shape(network.init, jax.random.key(0))
+    return config.learner.halves(network, params, config.make_env().observation, config.minibatch_size) is not None
 
 
 def lanes(num_agents: int, batch_size: int, devices: tuple[jax.Device, ...]) -> int:

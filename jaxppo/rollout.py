@@ -79,7 +79,7 @@ class EpisodeStats(NamedTuple):
 
 def start(envs: EnvBatch, network: Network, keys: jax.Array) -> EnvLoop:
     """Reset this device's share of the environments, with a key for each of all of them. Consumes `keys`."""
-    keys = together.share(keys)
+    keys = together.share_envs(keys)
     env_state, obs = envs.reset(keys)
     zeros = jnp.zeros(len(keys), jnp.float32)
     return EnvLoop(
@@ -132,7 +132,7 @@ def collect(
         Where collection stands afterwards, the segment, and sums over the episodes that ended in it.
     """
     see = view or (lambda obs: obs)
-    own = together.share(draws, axis=1)
+    own = together.share_envs(draws, axis=1)
     num_steps = len(own.reset)
     # Resets of the whole segment are drawn at once while they are few bytes.
     limit = RESETS_AHEAD_BYTES_GPU if backend.launches_count() else RESETS_AHEAD_BYTES

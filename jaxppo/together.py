@@ -14,12 +14,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, PartitionSpec
+
+from jaxppo.words import from_words, has_words, to_words
 
 __all__ = ["AXIS", "everyone", "gather", "largest", "mean", "num_devices", "share"]
 
 AXIS = "jaxppo_together"
+MESSAGE = 2**18  # bytes of an array that are copied faster than another message is sent
+ENVS = 16  # environments that are worth a device
 
 
 def everyone(function: Callable[..., Any], devices: tuple[jax.Device, ...]) -> Callable[..., Any]:
@@ -49,11 +54,54 @@ def share(tree: Any, axis: int = 0) -> Any:
     return jax.tree.map(own, tree)
 
 
-def gather(tree: Any, axis: int = 0) -> Any:
-    """All devices' shares of every leaf, one after the other along an axis."""
+def gather(tree: Any, axis: Any = 0) -> Any:
+    """All devices' shares of every leaf, one after the other along an axis; small ones in one message.
+
+    The axis is that of all leaves, or a tree of axes for the subtrees.
+    """
     if num_devices() == 1:
         return tree
-    return jax.tree.map(lambda x: jax.lax.all_gather(x, AXIS, axis=axis, tiled=True), tree)
+    leaves, structure = jax.tree.flatten(tree)
+    axes = jax.tree.leaves(jax.tree.map(lambda one, subtree: jax.tree.map(lambda _: one, subtree), axis, tree))
+    small = [has_words(x) and x.size * x.dtype.itemsize <= MESSAGE for x in leaves]
+    own = [x for x, packed in zip(leaves, small, strict=True) if packed]
+    every = jax.lax.all_gather(to_words(own), AXIS) if own else []
+    shares = zip(*(from_words(words, own) for words in every), strict=True)
+    whole = [
+        jnp.concatenate(next(shares), axis) if packed else jax.lax.all_gather(x, AXIS, axis=axis, tiled=True)
+        for x, axis, packed in zip(leaves, axes, small, strict=True)
+    ]
+    return jax.tree.unflatten(structure, whole)
+
+
+def divides_envs(num_envs: int) -> bool:
+    """Whether each device steps its share of so many environments, and not all of them."""
+    count = num_devices()
+    return count > 1 and num_envs % count == 0 and num_envs // count >= ENVS
+
+
+def share_envs(tree: Any, axis: int = 0) -> Any:
+    """What this device's environments have of every leaf, whose length along an axis is the number of all of them."""
+    num_envs = jax.tree.leaves(tree)[0].shape[axis]
+    return share(tree, axis) if divides_envs(num_envs) else tree
+
+
+def gather_envs(tree: Any, num_envs: int, axis: Any = 0) -> Any:
+    """What all environments have, of what those of each device do; see `gather`."""
+    return gather(tree, axis) if divides_envs(num_envs) else tree
+
+
+def apart(first: Callable[[], Any], second: Callable[[], Any]) -> tuple[Any, Any]:
+    """The results of both functions, each computed by one of two devices and sent to the other in one message."""
+    traced, shapes = zip(*(jax.make_jaxpr(each, return_shape=True)() for each in (first, second)), strict=True)
+    sizes = [jax.eval_shape(to_words, shape).size for shape in shapes]
+
+    def message(function: ClosedJaxpr, size: int) -> Callable[[], jax.Array]:
+        return lambda: jnp.pad(to_words(jaxpr_as_fun(function)()), (0, max(sizes) - size))
+
+    own = jax.lax.cond(jax.lax.axis_index(AXIS) == 0, *map(message, traced, sizes))
+    both = jax.lax.all_gather(own, AXIS)
+    return from_words(both[0], shapes[0]), from_words(both[1], shapes[1])
 
 
 def mean(tree: Any) -> Any:

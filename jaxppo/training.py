@@ -87,7 +87,7 @@ def init_step(config: Config, key: jax.Array) -> TrainState:
         policy=Policy(params, RunningMoments.zeros(seen) if config.normalize_obs else None),
         reward_moments=RunningMoments.zeros(jnp.zeros(())) if config.normalize_reward else None,
         learner=config.learner.init(params),
-        loop=together.gather(start(env_batch, network, keys[2:])),
+        loop=together.gather_envs(start(env_batch, network, keys[2:]), config.num_envs),
         key=keys[1],
         num_updates=jnp.zeros((), jnp.int32),
     )
@@ -96,11 +96,11 @@ def init_step(config: Config, key: jax.Array) -> TrainState:
 def update_step(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
     """`update` without its own jit, for use inside a compiled program."""
     (key, key_learn), draws = draw_segment(config, state)
-    own = state.replace(loop=together.share(state.loop))
+    own = state.replace(loop=together.share_envs(state.loop))
     loop, trajectory, episodes = collect_segment(config, own, draws)
     segment, obs_moments, reward_moments = learning_batch(config, own, loop, trajectory)
-    loop, episodes, carry = together.gather((loop, episodes, segment.carry))
-    segment = together.gather(segment._replace(carry=()), axis=1)._replace(carry=carry)
+    axes = (0, 0, Batch(*[1] * len(Batch._fields))._replace(carry=0))
+    loop, episodes, segment = together.gather_envs((loop, episodes, segment), config.num_envs, axes)
     progress = jnp.minimum(state.num_updates / config.num_updates, 1.0)
     learner, params, metrics = config.learner.update(
         config.make_network(), state.learner, state.policy.params, segment, key_learn, progress
@@ -160,10 +160,10 @@ def learning_batch(
     params, obs_moments, view = state.policy.params, state.policy.obs_moments, _view(config, state)
     # Observation statistics stay frozen until the update is over, so that the first ratios are 1.
     if obs_moments is not None and trajectory.raw_obs is not None:
-        obs_moments = obs_moments.merge(together.gather(split_mask(trajectory.raw_obs)[0], axis=1))
+        obs_moments = obs_moments.merge(together.gather_envs(split_mask(trajectory.raw_obs)[0], config.num_envs, axis=1))
     reward, reward_moments = trajectory.reward, state.reward_moments
     if reward_moments is not None and trajectory.discounted_return is not None:
-        reward_moments = reward_moments.merge(together.gather(trajectory.discounted_return, axis=1))
+        reward_moments = reward_moments.merge(together.gather_envs(trajectory.discounted_return, config.num_envs, axis=1))
         reward = scale(reward_moments, reward, config.reward_clip)
 
     last_obs = loop.obs if view is None else view(loop.obs)

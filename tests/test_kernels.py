@@ -12,7 +12,7 @@ from trees import assert_same
 import jaxppo
 from jaxppo import kernels
 from jaxppo.kernels import mean, padded, scan
-from jaxppo.kernels.needed import needed
+from jaxppo.needed import needed
 from jaxppo.profiling import profile_update
 
 KEY = jax.random.key(0)

@@ -76,6 +76,6 @@ def _spread(env: Env, params: Any, num_envs: int, num_settings: int) -> tuple[An
     mapped = jax.tree_util.tree_map_with_path(several, params, env.params)
     if not any(jax.tree.leaves(mapped)):
         return params, None
-    order = together.share(np.arange(num_envs) % num_settings)
+    order = together.share_envs(np.arange(num_envs) % num_settings)
     each = jax.tree.map(lambda leaf, is_mapped: jnp.asarray(leaf)[order] if is_mapped else leaf, params, mapped)
     return each, jax.tree.map(lambda is_mapped: 0 if is_mapped else None, mapped)

@@ -13,7 +13,7 @@ from jax.experimental import pallas as pl
 
 from jaxppo.kernels import padded
 from jaxppo.kernels.launch import launch
-from jaxppo.kernels.needed import needed
+from jaxppo.needed import needed
 
 __all__ = ["mean_over_parts"]
 

@@ -10,10 +10,12 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from jaxppo import backend, kernels, together
-from jaxppo.distributions import Distribution, log_ratio
+from jaxppo.distributions import Distribution
 from jaxppo.fields import check, flag, hyperparameters, is_a, is_pytree, nested, number, whole
 from jaxppo.interop import default_promotion
 from jaxppo.learners.diagnostics import ratio_moments, with_sample_size
+from jaxppo.learners.halves import Halves, halves
+from jaxppo.learners.losses import policy_loss, value_loss
 from jaxppo.learners.minibatches import (
     Samples,
     as_rows,
@@ -32,6 +34,7 @@ from jaxppo.types import Batch, Metrics
 
 __all__ = ["SGD", "SGDState"]
 
+APART = 2**25  # samples of a minibatch times parameters, up to which two devices learn policy and value apart
 UNROLL = 4  # gradient steps at most that are written out where each is one kernel, and a turn of a loop takes as long
 OBJECTIVE_METRICS = ("clip_fraction", "kl_coef")
 TAKEN = {*Metrics._fields, "squared_ratio", "_seen"}
@@ -82,8 +85,8 @@ class SGD:
     """Ratio beyond which negative advantages count no more (Ye et al. 2020, eq. 5, who use 3); None for no limit."""
     kl_limit: float | None = number(default=None, above=0, infinite=True, optional=True)
     """No more steps in an update once a minibatch finds E[KL(old ‖ new)] above this, in nats; None for no limit."""
-    max_grad_norm: float = number(default=0.5, above=0, infinite=True)
-    """Largest global norm of the gradient; inf for no limit."""
+    max_grad_norm: float | None = number(default=0.5, above=0, infinite=True, optional=True)
+    """Largest global norm of the gradient; None for no limit, so that two cores can learn policy and value apart."""
     normalize_advantage: bool = flag(default=True)
     """Shift and scale the advantages of each minibatch to mean 0 and standard deviation 1."""
     adam_eps: float = number(default=1e-5, above=0)
@@ -116,9 +119,98 @@ class SGD:
         rows = minibatch_rows(key, samples.value.shape[0], self.num_epochs, self.num_minibatches, shuffle=self.shuffle)
         # One vector instead of many small arrays: clipping and Adam become a few operations, whatever the network is.
         vector, unravel = ravel_pytree(params)
+        start = _Progress(vector, state.opt_state, jnp.bool_(True))
+        observation = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[2:], x.dtype), batch.obs)
+        halves = self.halves(network, params, observation, rows.shape[-1]) if together.num_devices() == 2 else None
+        if halves is not None:
+            end, metrics = self._apart(halves, network, objective, state.objective, start, samples, rows, learning_rate)
+        else:
+            gradient = partial(self.gradient, network, unravel, objective, state.objective)
+            loss = self._loss_for(network, objective, state.objective)
+
+            def unroll(minibatches: Samples) -> int:
+                first = jax.eval_shape(lambda: jax.tree.map(lambda x: x[0], minibatches))
+                in_kernel = jax.eval_shape(partial(_in_kernel, loss, vector, unravel), first) is not None
+                return backend.most_at_once(self.num_minibatches, UNROLL) if in_kernel else 1
+
+            end, metrics = self._epochs(gradient, partial(self.minibatches, samples), start, rows, learning_rate, unroll)
+            metrics["ratio_max"] = together.largest(metrics["ratio_max"])
+        params = unravel(end.vector)
+        metrics = {**_reduce(metrics), "learning_rate": learning_rate}
+        aux = state.objective
+        if jax.tree.leaves(aux):
+            new, _ = predict(network, params, samples, both=False)
+            metrics["kl_update"] = jnp.mean(as_rows(network, samples).old.kl(new))
+            aux = objective.adapt(aux, metrics["kl_update"])
+        return SGDState(end.opt_state, aux), params, metrics
+
+    def halves(self, network: Network, params: Any, observation: Any, minibatch_size: int) -> Halves | None:
+        """How two devices learn policy and value apart from each other; None where they can't, or better don't.
+
+        They can where nothing but the advantages joins the two: no norm of both gradients, no common end of the steps.
+        """
+        size = sum(x.size for x in jax.tree.leaves(params))
+        if self.max_grad_norm is not None or self.kl_limit is not None or minibatch_size * size > APART:
+            return None
+        return halves(network, params, observation)
+
+    def _apart(
+        self,
+        halves: Halves,
+        network: Network,
+        objective: Objective,
+        aux: Any,
+        start: _Progress,
+        samples: Samples,
+        rows: jax.Array,
+        learning_rate: jax.Array,
+    ) -> tuple[_Progress, dict[str, jax.Array]]:
+        """All steps of both halves, each on a device of its own: as `_epochs`."""
+        params = ravel_pytree(halves.params)[1](start.vector)
+
+        def learn(of_value: bool) -> tuple[_Progress, dict[str, jax.Array]]:
+            vector, unravel = ravel_pytree(halves.half(params, of_value))
+
+            def loss(vector: jax.Array, part: Samples) -> tuple[jax.Array, dict[str, jax.Array]]:
+                new, value = predict(network, halves.put(params, unravel(vector), of_value), part, both=False)
+                rows = as_rows(network, part)
+                return self._of_value(value, rows) if of_value else self._of_policy(objective, aux, new, rows)
+
+            def gradient(vector: jax.Array, minibatch: Samples) -> tuple[jax.Array, dict[str, jax.Array]]:
+                grad, metrics = _over_parts(loss, vector, minibatch, _in_parts(network, objective))
+                return grad, {**metrics, "grad_norm": jnp.linalg.norm(grad)}
+
+            opt_state = jax.tree.map(lambda x: halves.half_of_vector(x, of_value) if x.ndim else x, start.opt_state)
+            minibatches = partial(self.minibatches, samples, whole=True)
+            return self._epochs(gradient, minibatches, _Progress(vector, opt_state, start.going), rows, learning_rate)
+
+        (policy, of_policy), (value, of_value) = together.apart(partial(learn, False), partial(learn, True))
+        end = jax.tree.map(lambda x, *both: halves.join_vectors(*both) if x.ndim else both[0], start, policy, value)
+        grad_norm = jnp.hypot(of_policy["grad_norm"], of_value["grad_norm"])
+        return end, {**with_sample_size({**of_policy, **of_value}), "grad_norm": grad_norm}
+
+    def _epochs(
+        self,
+        gradient: Callable[[jax.Array, Samples], tuple[jax.Array, dict[str, jax.Array]]],
+        minibatches: Callable[[jax.Array], Samples],
+        start: _Progress,
+        rows: jax.Array,
+        learning_rate: jax.Array,
+        unroll: Callable[[Samples], int] = lambda _: 1,
+    ) -> tuple[_Progress, dict[str, jax.Array]]:
+        """A step along each gradient: where that leads to, and metrics [num_epochs, num_minibatches].
+
+        Args:
+            gradient: the gradient at a vector of parameters on a minibatch, and metrics.
+            minibatches: those of an epoch, of their rows; see `minibatches`.
+            start: where to begin.
+            rows: of all epochs.
+            learning_rate: a scalar.
+            unroll: how many steps on such minibatches to write out one after the other.
+        """
 
         def step(at: _Progress, minibatch: Samples) -> tuple[_Progress, Any]:
-            grad, metrics = self.gradient(network, unravel, objective, state.objective, at.vector, minibatch)
+            grad, metrics = gradient(at.vector, minibatch)
             vector, opt_state = self.descend(at.vector, at.opt_state, grad, learning_rate)
             after = _Progress(vector, opt_state, at.going)
             if self.kl_limit is None:
@@ -128,34 +220,20 @@ class SGD:
             return after._replace(going=going), as_row({**metrics, "_seen": at.going, "gradient_steps": going})
 
         def epoch(at: _Progress, rows: jax.Array) -> tuple[_Progress, Any]:
-            minibatches, loss = self.minibatches(samples, rows), self._loss_for(network, objective, state.objective)
+            each = minibatches(rows)
+            return jax.lax.scan(step, at, each, unroll=unroll(each))
 
-            def first(minibatches: Samples) -> Any:
-                return _in_kernel(loss, vector, unravel, jax.tree.map(lambda x: x[0], minibatches))
+        end, rows_of_metrics = jax.lax.scan(epoch, start, rows)
+        return end, from_rows(rows_of_metrics)
 
-            in_kernel = jax.eval_shape(first, minibatches) is not None
-            unroll = backend.most_at_once(self.num_minibatches, UNROLL) if in_kernel else 1
-            return jax.lax.scan(step, at, minibatches, unroll=unroll)
-
-        end, rows_of_metrics = jax.lax.scan(epoch, _Progress(vector, state.opt_state, jnp.bool_(True)), rows)
-        metrics = from_rows(rows_of_metrics)
-        params = unravel(end.vector)
-        metrics["ratio_max"] = together.largest(metrics["ratio_max"])
-        metrics = {**_reduce(metrics), "learning_rate": learning_rate}
-        aux = state.objective
-        if jax.tree.leaves(aux):
-            new, _ = predict(network, params, samples, both=False)
-            metrics["kl_update"] = jnp.mean(as_rows(network, samples).old.kl(new))
-            aux = objective.adapt(aux, metrics["kl_update"])
-        return SGDState(end.opt_state, aux), params, metrics
-
-    def minibatches(self, samples: Samples, rows: jax.Array) -> Samples:
+    def minibatches(self, samples: Samples, rows: jax.Array, *, whole: bool = False) -> Samples:
         """The minibatches of an epoch from their rows, int32 [num_minibatches, M]: leaves are [num_minibatches, M, …].
 
         The batch is reordered once; minibatches are then plain slices, which fuse into what reads them. Where devices
-        train together, and the objective is a mean over the samples, they are this device's share of each minibatch.
+        train together, and the objective is a mean over the samples, they are this device's share of each minibatch,
+        unless it is to be `whole`.
         """
-        divided = _divides(self.objective) and rows.shape[1] % together.num_devices() == 0
+        divided = not whole and _divides(self.objective) and rows.shape[1] % together.num_devices() == 0
 
         def own(x: jax.Array) -> jax.Array:
             return together.share(x, axis=1) if divided else x
@@ -176,28 +254,14 @@ class SGD:
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The gradient [P] of the loss on a minibatch at the parameters `unravel(vector)`, and the metrics there.
 
-        A large minibatch is worked off part by part on a CPU, so that what the layers keep for the way back stays in
-        its caches. Where devices train together it is the mean over them, and so are all metrics but `ratio_max`.
+        Where devices train together it is the mean over them, and so are all metrics but `ratio_max`.
         """
 
         def loss(vector: jax.Array, part: Samples) -> tuple[jax.Array, dict[str, jax.Array]]:
             return self._loss(unravel(vector), network, objective, aux, part)
 
-        def add(total: jax.Array, part: Samples) -> tuple[jax.Array, dict[str, jax.Array]]:
-            grad, metrics = jax.grad(loss, has_aux=True)(vector, part)
-            return total + grad, metrics
-
-        count = num_parts(len(minibatch.value)) if _in_parts(network, objective) else 1
         in_kernel = _in_kernel(self._loss_for(network, objective, aux), vector, unravel, minibatch)
-        if in_kernel is not None:
-            grad, metrics = in_kernel
-        elif count == 1:
-            grad, metrics = jax.grad(loss, has_aux=True)(vector, minibatch)
-        else:
-            parts = jax.tree.map(lambda x: x.reshape((count, -1, *x.shape[1:])), minibatch)
-            total, metrics = jax.lax.scan(add, jnp.zeros_like(vector), parts)
-            grad = total / count
-            metrics = {name: (jnp.max if name == "ratio_max" else jnp.mean)(each) for name, each in metrics.items()}
+        grad, metrics = in_kernel or _over_parts(loss, vector, minibatch, _in_parts(network, objective))
         means = {name: each for name, each in metrics.items() if name != "ratio_max"}
         grad, means = together.mean((grad, means))
         metrics = {**metrics, **means}
@@ -218,51 +282,66 @@ class SGD:
         return vector - learning_rate * direction, opt_state
 
     def _optimizer(self) -> optax.GradientTransformation:
-        return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.scale_by_adam(eps=self.adam_eps))
+        limit = self.max_grad_norm
+        clip = optax.identity() if limit is None else optax.clip_by_global_norm(limit)
+        return optax.chain(clip, optax.scale_by_adam(eps=self.adam_eps))
 
     def _loss(
         self, params: Any, network: Network, objective: Objective, aux: Any, minibatch: Samples, *, both: bool = True
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         new, value = predict(network, params, minibatch, both=both)
         batch = as_rows(network, minibatch)
-        policy_loss, metrics = self._policy_loss(objective, aux, new, batch)
+        policy_loss, of_policy = self._of_policy(objective, aux, new, batch)
+        value_loss, of_value = self._of_value(value, batch)
+        return policy_loss + value_loss, {**of_policy, **of_value}
+
+    def _of_policy(
+        self, objective: Objective, aux: Any, new: Distribution, batch: Samples
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The policy's part of the loss, and its metrics."""
+        loss, metrics = policy_loss(objective, aux, new, batch, self.dual_clip)
         for name in metrics:
             own = f"an objective whose metrics don't go by the name of another, as {name!r} does"
             check(name in OBJECTIVE_METRICS or name not in TAKEN, "objective", type(objective).__name__, own)
-        value_loss = self._value_loss(value, batch.value, batch.target)
         entropy = jnp.mean(new.entropy())
-        loss = policy_loss - self.ent_coef * entropy + self.vf_coef * value_loss
         per_sample = {name: values for name, values in metrics.items() if jnp.ndim(values) == 1}
-        return loss, {
-            "policy_loss": policy_loss,
-            "value_loss": value_loss,
+        return loss - self.ent_coef * entropy, {
+            "policy_loss": loss,
             "entropy": entropy,
             **metrics,
             **ratio_moments(new, batch.old, batch.action, per_sample),
         }
 
-    def _policy_loss(
-        self, objective: Objective, aux: Any, new: Distribution, batch: Samples
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The objective's loss; with `dual_clip` = c, r·Â counts as the constant c·Â where Â < 0 and r > c."""
-        advantage = batch.advantage
-        if self.dual_clip is None:
-            return objective.loss(aux, new, batch.old, batch.action, advantage)
-        ratio = jnp.exp(jax.lax.stop_gradient(log_ratio(new, batch.old, batch.action)))
-        beyond = (advantage < 0) & (ratio > self.dual_clip)
-        loss, metrics = objective.loss(aux, new, batch.old, batch.action, jnp.where(beyond, 0.0, advantage))
-        return loss - jnp.mean(jnp.where(beyond, self.dual_clip * advantage, 0.0)), metrics
+    def _of_value(self, value: jax.Array, batch: Samples) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The value's part of the loss, and its metrics."""
+        loss = value_loss(value, batch, self.vf_clip_eps)
+        return self.vf_coef * loss, {"value_loss": loss}
 
-    def _value_loss(self, value: jax.Array, old_value: jax.Array, target: jax.Array) -> jax.Array:
-        """Half the mean squared error, pessimistic beyond ±vf_clip_eps (Huang et al. 2022, core detail 9)."""
-        error = (value - target) ** 2
-        if self.vf_clip_eps is not None:
-            move = jax.lax.stop_gradient(value - old_value)
-            clipped_error = (old_value + jnp.clip(move, -self.vf_clip_eps, self.vf_clip_eps) - target) ** 2
-            # The larger error, as a choice; where the constant is chosen there is no gradient. Within the range the two
-            # are the same but for rounding, which must not decide.
-            error = jnp.where((jnp.abs(move) > self.vf_clip_eps) & (clipped_error > error), clipped_error, error)
-        return 0.5 * jnp.mean(error)
+
+def _over_parts(
+    loss: Callable[[jax.Array, Samples], tuple[jax.Array, dict[str, jax.Array]]],
+    vector: jax.Array,
+    minibatch: Samples,
+    divides: bool,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The gradient of a loss, and metrics, on a minibatch; on a large one as the mean over its parts, if it `divides`.
+
+    They are then worked off one by one, so that what the layers keep for the way back stays in a CPU's caches.
+    """
+    gradient = jax.grad(loss, has_aux=True)
+
+    def add(total: jax.Array, part: Samples) -> tuple[jax.Array, dict[str, jax.Array]]:
+        grad, metrics = gradient(vector, part)
+        return total + grad, metrics
+
+    count = num_parts(len(minibatch.value)) if divides else 1
+    if count == 1:
+        return gradient(vector, minibatch)
+    parts = jax.tree.map(lambda x: x.reshape((count, -1, *x.shape[1:])), minibatch)
+    total, metrics = jax.lax.scan(add, jnp.zeros_like(vector), parts)
+    return total / count, {
+        name: (jnp.max if name == "ratio_max" else jnp.mean)(each) for name, each in metrics.items()
+    }
 
 
 def _in_kernel(
