@@ -1,5 +1,7 @@
 """The benchmark cases as configs of jaxppo."""
 
+import math
+
 from cases import CASES
 
 import jaxppo
@@ -31,7 +33,7 @@ def case_config(name: str, total_timesteps: int | None = None) -> jaxppo.Config:
             ent_coef=case["ent_coef"],
             vf_coef=case["vf_coef"],
             vf_clip_eps=case["vf_clip_eps"],
-            max_grad_norm=case["max_grad_norm"],
+            max_grad_norm=None if case["max_grad_norm"] == math.inf else case["max_grad_norm"],
             adam_eps=case["adam_eps"],
         ),
     )

@@ -5,6 +5,8 @@ elements of a gradient and not its norm, so nothing is clipped; its Adam has opt
 normal ones, and it takes a truncation for a termination.
 """
 
+import math
+
 COMMON = {
     "gamma": 0.99,
     "gae_lambda": 0.95,
@@ -15,7 +17,7 @@ COMMON = {
     "num_minibatches": 4,
     "ent_coef": 0.01,
     "vf_coef": 0.5,
-    "max_grad_norm": None,
+    "max_grad_norm": math.inf,
     "adam_eps": 1e-8,
     "orthogonal": False,
     "truncation_is_terminal": True,

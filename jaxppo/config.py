@@ -12,6 +12,7 @@ from jaxppo.envs import wrappers
 from jaxppo.fields import check, flag, hyperparameters, is_a, is_pytree, is_real, nested, number, plain, whole
 from jaxppo.learners import SGD, Learner, TrustRegion
 from jaxppo.networks import CNN, MLP, Custom, Network, NetworkSpec
+from jaxppo.networks.base import seeing
 
 __all__ = ["Config", "EnvParams", "batch_axes", "canonical", "field_name"]
 
@@ -146,7 +147,8 @@ class Config:
     def make_network(self) -> Network:
         """The network bound to the environment's spaces."""
         env = self.make_env()
-        return self.network.build(env.observation, env.action_space(envs.override(env, self.env_params)))
+        network = self.network.build(env.observation, env.action_space(envs.override(env, self.env_params)))
+        return seeing(network, env.observation) if env.truths else network
 
 
 def batch_axes(config: Config) -> Config:

@@ -158,7 +158,7 @@ def _apart(config: "Config") -> bool:
         return False
     network = config.make_network()
     params = jax.eval_shape(network.init, jax.random.key(0))
-    return config.learner.halves(network, params, config.make_env().observation, config.minibatch_size) is not None
+    return config.learner.apart(network, params, config.make_env().observation, config.minibatch_size) is not None
 
 
 def lanes(num_agents: int, batch_size: int, devices: tuple[jax.Device, ...]) -> int:

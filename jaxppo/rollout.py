@@ -1,5 +1,6 @@
 """Collection: one scan over T steps of N environments, with auto-reset and episode statistics in one place."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ class Trajectory(NamedTuple):
     """One segment: every leaf is [T, N, …].
 
     Attributes:
-        obs: observations as the network saw them.
+        obs: observations as the network saw them; as bools where they are zeros and ones.
         raw_obs: observations before normalisation; None where there is none.
         reset: bool. An episode begins with `obs`.
         action: as sampled.
@@ -132,6 +133,7 @@ def collect(
         Where collection stands afterwards, the segment, and sums over the episodes that ended in it.
     """
     see = view or (lambda obs: obs)
+    keep: Callable[[Any], Any] = see if view else envs.keep
     own = together.share_envs(draws, axis=1)
     num_steps = len(own.reset)
     # Resets of the whole segment are drawn at once while they are few bytes.
@@ -154,7 +156,7 @@ def collect(
         if reward_discount is not None:
             discounted_return = timestep.reward + reward_discount * jnp.where(loop.reset, 0.0, discounted_return)
         trajectory = Trajectory(
-            obs=obs,
+            obs=keep(loop.obs),
             raw_obs=loop.obs if view else None,
             reset=None,
             action=action,
@@ -164,7 +166,7 @@ def collect(
             discounted_return=None if reward_discount is None else discounted_return,
             terminated=timestep.terminated,
             truncated=timestep.truncated & ~timestep.terminated,
-            final_obs=see(timestep.obs),
+            final_obs=keep(timestep.obs),
             carry=net_carry,
         )
         loop = loop._replace(

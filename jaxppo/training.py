@@ -99,7 +99,7 @@ def update_step(config: Config, state: TrainState) -> tuple[TrainState, Metrics]
     own = state.replace(loop=together.share_envs(state.loop))
     loop, trajectory, episodes = collect_segment(config, own, draws)
     segment, obs_moments, reward_moments = learning_batch(config, own, loop, trajectory)
-    axes = (0, 0, Batch(*[1] * len(Batch._fields))._replace(carry=0))
+    axes = (0, 0, Batch._make([1] * len(Batch._fields))._replace(carry=0))
     loop, episodes, segment = together.gather_envs((loop, episodes, segment), config.num_envs, axes)
     progress = jnp.minimum(state.num_updates / config.num_updates, 1.0)
     learner, params, metrics = config.learner.update(
@@ -160,13 +160,17 @@ def learning_batch(
     params, obs_moments, view = state.policy.params, state.policy.obs_moments, _view(config, state)
     # Observation statistics stay frozen until the update is over, so that the first ratios are 1.
     if obs_moments is not None and trajectory.raw_obs is not None:
-        obs_moments = obs_moments.merge(together.gather_envs(split_mask(trajectory.raw_obs)[0], config.num_envs, axis=1))
+        obs_moments = obs_moments.merge(
+            together.gather_envs(split_mask(trajectory.raw_obs)[0], config.num_envs, axis=1)
+        )
     reward, reward_moments = trajectory.reward, state.reward_moments
     if reward_moments is not None and trajectory.discounted_return is not None:
-        reward_moments = reward_moments.merge(together.gather_envs(trajectory.discounted_return, config.num_envs, axis=1))
+        reward_moments = reward_moments.merge(
+            together.gather_envs(trajectory.discounted_return, config.num_envs, axis=1)
+        )
         reward = scale(reward_moments, reward, config.reward_clip)
 
-    last_obs = loop.obs if view is None else view(loop.obs)
+    last_obs = env_batch.keep(loop.obs) if view is None else view(loop.obs)
     next_value = _next_values(network, params, trajectory, last_obs, loop, env_batch.max_steps)
     advantage = gae(
         reward,

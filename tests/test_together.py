@@ -1,11 +1,13 @@
 """An agent that devices train together is the one that a single device trains."""
 
 import re
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from gymnax.environments.classic_control.cartpole import CartPole
 from trees import assert_same
 
@@ -21,8 +23,16 @@ SMALL = {"num_steps": 16, "total_timesteps": 256, "network": jaxppo.MLP(hidden=(
 
 @pytest.fixture
 def worth(monkeypatch):
-    """However few samples are worth a device."""
+    """However few samples and environments are worth a device."""
     monkeypatch.setattr(devices, "PARTNER_SAMPLES", 1)
+    monkeypatch.setattr(together, "ENVS", 1)
+
+
+@hyperparameters
+class Whole(jaxppo.Clip):
+    """Not known to be a mean over the samples."""
+
+    mean_over_samples: ClassVar[bool] = False
 
 
 def one_more(tree):
@@ -57,6 +67,44 @@ def test_agent_is_that_of_one_device(fields):
     both = jaxppo.train_agents(stacked, KEY[None])
     assert_same(both, one_more(jaxppo.train(config, KEY)))
     assert len(both.metrics.entropy.devices()) == 2
+
+
+NO_LIMIT = jaxppo.SGD(max_grad_norm=None, learning_rate=1e-2)
+APART = {
+    "environments of both": {},
+    "environments of each, all that is normalised": {
+        "env": "Pendulum-v1",
+        "num_envs": 8,
+        "normalize_obs": True,
+        "normalize_reward": True,
+    },
+    "memory": {"network": jaxppo.MLP(hidden=(8,), memory="lstm", memory_size=8)},
+    "adaptive penalty": {"learner": jaxppo.SGD(max_grad_norm=None, objective=jaxppo.AdaptiveKL(), dual_clip=3.0)},
+    "an objective that is no mean over samples": {"learner": jaxppo.SGD(max_grad_norm=None, objective=Whole())},
+    "a module of one's own": {"network": jaxppo.Custom(module=nn.Dense(8), hidden=(8,))},
+}
+
+
+@pytest.mark.parametrize("fields", APART.values(), ids=APART.keys())
+def test_policy_and_value_apart(fields):
+    """Without a limit of the gradient's norm each device learns one of them, and the agent is that of one device."""
+    config = jaxppo.Config(**{**SMALL, "learner": NO_LIMIT, **fields})
+    assert len(devices.partners(config)) == 2
+    stacked = jax.tree.map(lambda x: x[None] if np.ndim(x) else x, config)
+    assert_same(jaxppo.train_agents(stacked, KEY[None]), one_more(jaxppo.train(config, KEY)))
+
+
+def test_no_message_in_a_gradient_step():
+    """The devices exchange what they learned once in an update, and each computes with its own half alone."""
+    config = jaxppo.Config(**SMALL, learner=NO_LIMIT)
+    lowered = jax.jit(jaxppo.train_agents).lower(config, KEY[None]).as_text()
+    assert "stablehlo.case" in lowered or "stablehlo.if" in lowered
+    assert "all_reduce" not in lowered
+    assert lowered.count('"stablehlo.all_gather"') == 1
+    adam = {int(size) for size in re.findall(r"stablehlo.sqrt .*tensor<(\d+)xf32>", lowered)}
+    params = jaxppo.init(config, KEY).policy.params
+    sizes = {name: sum(x.size for x in jax.tree.leaves(part)) for name, part in params.items()}
+    assert adam == {sizes["actor_0"] + sizes["policy"], sizes["critic_0"] + sizes["value"]}
 
 
 WHOLE = {
@@ -96,6 +144,13 @@ def test_who_trains_together():
     assert count(num_envs=33) == 1  # does not divide
     assert count(num_envs=32, learner=jaxppo.SGD(num_minibatches=8)) == 1  # minibatches of 512
     assert count(num_envs=32, learner=jaxppo.TrustRegion()) == 1
+    alone = jaxppo.SGD(max_grad_norm=None)
+    assert count(learner=alone) == 2  # a network each
+    assert count(learner=jaxppo.SGD(max_grad_norm=float("inf"))) == 1  # a number, whatever it is
+    assert count(learner=jaxppo.SGD(max_grad_norm=None, kl_limit=0.1)) == 1
+    assert count(learner=jaxppo.SGD(max_grad_norm=None, num_epochs=1, num_minibatches=2)) == 1  # few steps
+    assert count(learner=alone, network=jaxppo.MLP(shared=True)) == 1
+    assert count(learner=alone, network=jaxppo.MLP(hidden=(512, 512))) == 1  # large products
     memory = jaxppo.MLP(memory="gru")
     assert count(num_envs=32, network=memory) == 2
     assert count(num_envs=36, num_steps=256, network=memory) == 1  # nine sequences in a minibatch
@@ -109,15 +164,53 @@ def test_numbers_across_devices():
         own = together.share(tree)
         index = jax.lax.axis_index(together.AXIS).astype(jnp.float32)
         averaged = together.mean({"x": own["a"], "y": index})
-        across = together.gather(together.share(tree["a"], axis=1), axis=1)
+        across = together.gather({"a": together.share(tree["a"], axis=1), "own": own}, axis={"a": 1, "own": 0})
         return together.gather(own), averaged, together.largest(index), together.num_devices(), across
 
     both = tuple(jax.local_devices())
     again, averaged, largest, count, across = jax.jit(together.everyone(function, both))(tree)
     assert_same(again, tree)
-    assert_same(across, tree["a"])
+    assert_same(across, {"a": tree["a"], "own": tree})
     np.testing.assert_allclose(averaged["x"], [[2, 3], [4, 5]])
     assert (averaged["y"], largest, count) == (0.5, 1, 2)
+
+
+def test_large_arrays_and_small_ones(monkeypatch):
+    """They are gathered alike, small ones in one message."""
+    tree = {"large": jnp.arange(64.0).reshape(8, 8), "small": jnp.arange(2), "z": jnp.array([1j, 2.0])}
+    monkeypatch.setattr(together, "MESSAGE", 64)
+    everyone = together.everyone(lambda x: together.gather(together.share(x)), tuple(jax.local_devices()))
+    lowered = jax.jit(everyone).lower(tree)
+    assert_same(lowered.compile()(tree), tree)
+    assert lowered.as_text().count('"stablehlo.all_gather"') == 3
+
+
+def test_two_functions_apart():
+    """Both devices have the results of both, of any shapes and dtypes, and each computed one of them."""
+    mine, others = jnp.float32("nan"), {"x": jnp.arange(5), "yes": jnp.array([True, False])}
+
+    def function():
+        index = jax.lax.axis_index(together.AXIS)
+        return together.apart(lambda: (mine, index), lambda: {**others, "index": index})
+
+    (found, first), second = jax.jit(together.everyone(function, tuple(jax.local_devices())))()
+    assert np.isnan(found)
+    assert (first, second.pop("index")) == (0, 1)
+    assert_same(second, others)
+
+
+def test_few_environments_are_not_divided():
+    """With fewer than `ENVS` for each device, both step all of them."""
+
+    def function(x):
+        own = together.share_envs(x)
+        return together.gather_envs(own, len(x)), jnp.zeros(len(own))
+
+    both = tuple(jax.local_devices())
+    for size, each in ((2 * together.ENVS, together.ENVS), (2 * together.ENVS - 2, 2 * together.ENVS - 2), (9, 9)):
+        again, own = jax.jit(together.everyone(function, both))(jnp.arange(size))
+        np.testing.assert_array_equal(again, np.arange(size))
+        assert len(own) == each
 
 
 def test_alone_there_is_nothing_to_share():

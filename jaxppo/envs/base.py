@@ -9,7 +9,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["MASK", "Box", "Discrete", "Env", "MultiDiscrete", "Space", "TimeStep", "join_mask", "split_mask", "strong"]
+__all__ = [
+    "MASK",
+    "Box",
+    "Discrete",
+    "Env",
+    "MultiDiscrete",
+    "Space",
+    "TimeStep",
+    "join_mask",
+    "some_action",
+    "split_mask",
+    "strong",
+]
 
 MASK = "action_mask"
 
@@ -75,6 +87,7 @@ class Env:
         step: `(key, state, action, params) -> (state, TimeStep)`. It does not reset, and its state keeps its dtypes.
         action_space: `params -> Discrete | MultiDiscrete | Box`.
         max_steps: `params -> int | None`, the fewest steps after a reset at which it can truncate; None if not known.
+        truths: whether an observation is one array of zeros and ones, which a segment may keep as bools.
         draw: `(states, returns, params, path)`, which writes a GIF with a frame for each state and the return so far;
             None if it can't be drawn.
     """
@@ -87,6 +100,14 @@ class Env:
     action_space: Callable[[Any], Space]
     max_steps: Callable[[Any], int | None]
     draw: Callable[[Sequence[Any], Sequence[float], Any, Path], None] | None = None
+    truths: bool = False
+
+
+def some_action(space: Space) -> jax.Array:
+    """One that the space has: zeros, though a Box may be without them."""
+    if isinstance(space, Box):
+        return jnp.zeros(space.shape, jnp.float32)
+    return jnp.zeros(() if isinstance(space, Discrete) else len(space.sizes), jnp.int32)
 
 
 def split_mask(obs: Any) -> tuple[Any, Any]:

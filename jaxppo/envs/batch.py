@@ -23,12 +23,18 @@ class EnvBatch(NamedTuple):
             environment gets of an action.
         max_steps: the fewest steps after a reset at which one of them can truncate; None if not known.
         alike: whether all have the same parameters, so that the functions take any number of them.
+        truths: whether observations are zeros and ones.
     """
 
     reset: Callable[[jax.Array], tuple[Any, Any]]
     step: Callable[[jax.Array, Any, jax.Array, Callable[[jax.Array, Space], jax.Array]], tuple[Any, TimeStep]]
     max_steps: int | None
     alike: bool
+    truths: bool
+
+    def keep(self, obs: Any) -> Any:
+        """Observations as a segment keeps them: in a byte each where that is enough."""
+        return obs.astype(bool) if self.truths else obs
 
 
 def batch(env: Env, params: Any, num_envs: int, num_settings: int) -> EnvBatch:
@@ -58,7 +64,7 @@ def batch(env: Env, params: Any, num_envs: int, num_settings: int) -> EnvBatch:
 
         return vmapped(one)(keys, states, actions)
 
-    return EnvBatch(vmapped(env.reset), step, env.max_steps(params), axes is None)
+    return EnvBatch(vmapped(env.reset), step, env.max_steps(params), axes is None, env.truths)
 
 
 def _spread(env: Env, params: Any, num_envs: int, num_settings: int) -> tuple[Any, Any]:

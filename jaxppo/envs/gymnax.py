@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxppo.envs.base import Box, Discrete, Env, MultiDiscrete, Space, TimeStep, strong
+from jaxppo.envs.base import Box, Discrete, Env, MultiDiscrete, Space, TimeStep, some_action, strong
 from jaxppo.fields import ConfigError, suggest
 from jaxppo.interop import default_promotion
 
@@ -28,6 +28,9 @@ PLAIN = {
     "PointRobot-misc",
     "Pong-misc",
 }
+
+LARGE = 64  # numbers in an observation that are worth to look whether they are zeros and ones
+UNCHANGED = {"stop_gradient", "reshape", "transpose", "squeeze", "slice"}  # operations that keep numbers as they are
 
 NEEDS = {
     "MNISTBandit-bsuite": "put train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz and "
@@ -110,8 +113,33 @@ def from_gymnax(env: Any, name: str | None = None) -> Env:
     action_space(params)  # refuses what can't be trained on
     # The shape and dtype come from a traced reset, because declared spaces are not always what an environment returns.
     _, observation = jax.eval_shape(lambda: reset(jax.random.key(0), params))
+    large = isinstance(observation, jax.ShapeDtypeStruct) and observation.size >= LARGE
+    truths = large and _are_truths(reset, step, action_space(params), params)
     draw = functools.partial(_draw, env) if env.name in PLAIN | CLASSIC else None
-    return Env(name, params, observation, reset, step, action_space, max_steps, draw)
+    return Env(name, params, observation, reset, step, action_space, max_steps, draw, truths)
+
+
+def _are_truths(reset: Any, step: Any, space: Space, params: Any) -> bool:
+    """Whether observations are zeros and ones: made of bools, with nothing done to the numbers afterwards."""
+
+    def both(key: jax.Array, params: Any) -> tuple[jax.Array, jax.Array]:
+        state, obs = reset(key, params)
+        return obs, step(key, state, some_action(space), params)[1].obs
+
+    def from_bool(jaxpr: Any, var: Any) -> bool:
+        for eqn in jaxpr.eqns:
+            if var in eqn.outvars:
+                inner = eqn.params.get("jaxpr")
+                if inner is not None and len(inner.jaxpr.outvars) == len(eqn.outvars):
+                    return from_bool(inner.jaxpr, inner.jaxpr.outvars[eqn.outvars.index(var)])
+                source = eqn.invars[0] if eqn.invars else var
+                if eqn.primitive.name in UNCHANGED:
+                    return from_bool(jaxpr, source)
+                return eqn.primitive.name == "convert_element_type" and source.aval.dtype == bool
+        return False
+
+    jaxpr = jax.make_jaxpr(both)(jax.random.key(0), params).jaxpr
+    return all(from_bool(jaxpr, var) for var in jaxpr.outvars)
 
 
 def _observe(obs: Any, space: Any) -> Any:

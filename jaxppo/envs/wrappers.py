@@ -103,7 +103,8 @@ def _remembering(env: Env, begin: Callable[[Any], Any], go_on: Callable[[Any, An
 
     observation = jax.eval_shape(lambda obs: begin(obs)[1], env.observation)
     draw = env.draw and (lambda states, *rest: env.draw([state.inner for state in states], *rest))  # type: ignore[misc]
-    return dataclasses.replace(env, reset=reset, step=step, observation=observation, draw=draw)
+    truths = env.truths and isinstance(observation, jax.ShapeDtypeStruct)
+    return dataclasses.replace(env, reset=reset, step=step, observation=observation, draw=draw, truths=truths)
 
 
 def _along_last_axis(frames: jax.Array) -> jax.Array:

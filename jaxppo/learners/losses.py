@@ -9,7 +9,6 @@ from jaxppo.distributions import Distribution, log_ratio
 from jaxppo.learners.minibatches import Samples
 from jaxppo.objectives import Objective
 
-
 __all__ = ["policy_loss", "value_loss"]
 
 

@@ -14,6 +14,7 @@ from jaxppo.distributions import Distribution
 from jaxppo.fields import check, flag, hyperparameters, is_a, is_pytree, nested, number, whole
 from jaxppo.interop import default_promotion
 from jaxppo.learners.diagnostics import ratio_moments, with_sample_size
+from jaxppo.learners.gradients import in_kernel, over_parts
 from jaxppo.learners.halves import Halves, halves
 from jaxppo.learners.losses import policy_loss, value_loss
 from jaxppo.learners.minibatches import (
@@ -21,7 +22,6 @@ from jaxppo.learners.minibatches import (
     as_rows,
     check_division,
     minibatch_rows,
-    num_parts,
     predict,
     standardise,
     take,
@@ -34,7 +34,9 @@ from jaxppo.types import Batch, Metrics
 
 __all__ = ["SGD", "SGDState"]
 
-APART = 2**25  # samples of a minibatch times parameters, up to which two devices learn policy and value apart
+# Two devices learn policy and value apart where an update has so many gradient steps for its one message at least, and
+# samples of a minibatch times parameters are so many at most; beyond, they do better with half of the samples each.
+APART_STEPS, APART_SIZE = 4, 2**25
 UNROLL = 4  # gradient steps at most that are written out where each is one kernel, and a turn of a loop takes as long
 OBJECTIVE_METRICS = ("clip_fraction", "kl_coef")
 TAKEN = {*Metrics._fields, "squared_ratio", "_seen"}
@@ -120,20 +122,22 @@ class SGD:
         # One vector instead of many small arrays: clipping and Adam become a few operations, whatever the network is.
         vector, unravel = ravel_pytree(params)
         start = _Progress(vector, state.opt_state, jnp.bool_(True))
-        observation = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[2:], x.dtype), batch.obs)
-        halves = self.halves(network, params, observation, rows.shape[-1]) if together.num_devices() == 2 else None
-        if halves is not None:
-            end, metrics = self._apart(halves, network, objective, state.objective, start, samples, rows, learning_rate)
+        observation = jax.eval_shape(lambda: jax.tree.map(lambda x: x[0, 0], batch.obs))
+        apart = self.apart(network, params, observation, rows.shape[-1]) if together.num_devices() == 2 else None
+        if apart is not None:
+            end, metrics = self._halves(apart, network, objective, state.objective, start, samples, rows, learning_rate)
         else:
             gradient = partial(self.gradient, network, unravel, objective, state.objective)
             loss = self._loss_for(network, objective, state.objective)
 
             def unroll(minibatches: Samples) -> int:
                 first = jax.eval_shape(lambda: jax.tree.map(lambda x: x[0], minibatches))
-                in_kernel = jax.eval_shape(partial(_in_kernel, loss, vector, unravel), first) is not None
-                return backend.most_at_once(self.num_minibatches, UNROLL) if in_kernel else 1
+                one_kernel = jax.eval_shape(partial(in_kernel, loss, vector, unravel), first) is not None
+                return backend.most_at_once(self.num_minibatches, UNROLL) if one_kernel else 1
 
-            end, metrics = self._epochs(gradient, partial(self.minibatches, samples), start, rows, learning_rate, unroll)
+            end, metrics = self._epochs(
+                gradient, partial(self.minibatches, samples), start, rows, learning_rate, unroll
+            )
             metrics["ratio_max"] = together.largest(metrics["ratio_max"])
         params = unravel(end.vector)
         metrics = {**_reduce(metrics), "learning_rate": learning_rate}
@@ -144,17 +148,18 @@ class SGD:
             aux = objective.adapt(aux, metrics["kl_update"])
         return SGDState(end.opt_state, aux), params, metrics
 
-    def halves(self, network: Network, params: Any, observation: Any, minibatch_size: int) -> Halves | None:
+    def apart(self, network: Network, params: Any, observation: Any, minibatch_size: int) -> Halves | None:
         """How two devices learn policy and value apart from each other; None where they can't, or better don't.
 
         They can where nothing but the advantages joins the two: no norm of both gradients, no common end of the steps.
+        Arguments are as of `halves`.
         """
-        size = sum(x.size for x in jax.tree.leaves(params))
-        if self.max_grad_norm is not None or self.kl_limit is not None or minibatch_size * size > APART:
-            return None
-        return halves(network, params, observation)
+        separate = self.max_grad_norm is None and self.kl_limit is None
+        enough = self.num_epochs * self.num_minibatches >= APART_STEPS
+        size = minibatch_size * sum(x.size for x in jax.tree.leaves(params))
+        return halves(network, params, observation) if separate and enough and size <= APART_SIZE else None
 
-    def _apart(
+    def _halves(
         self,
         halves: Halves,
         network: Network,
@@ -177,7 +182,7 @@ class SGD:
                 return self._of_value(value, rows) if of_value else self._of_policy(objective, aux, new, rows)
 
             def gradient(vector: jax.Array, minibatch: Samples) -> tuple[jax.Array, dict[str, jax.Array]]:
-                grad, metrics = _over_parts(loss, vector, minibatch, _in_parts(network, objective))
+                grad, metrics = over_parts(loss, vector, minibatch, _in_parts(network, objective))
                 return grad, {**metrics, "grad_norm": jnp.linalg.norm(grad)}
 
             opt_state = jax.tree.map(lambda x: halves.half_of_vector(x, of_value) if x.ndim else x, start.opt_state)
@@ -260,8 +265,8 @@ class SGD:
         def loss(vector: jax.Array, part: Samples) -> tuple[jax.Array, dict[str, jax.Array]]:
             return self._loss(unravel(vector), network, objective, aux, part)
 
-        in_kernel = _in_kernel(self._loss_for(network, objective, aux), vector, unravel, minibatch)
-        grad, metrics = in_kernel or _over_parts(loss, vector, minibatch, _in_parts(network, objective))
+        by_kernel = in_kernel(self._loss_for(network, objective, aux), vector, unravel, minibatch)
+        grad, metrics = by_kernel or over_parts(loss, vector, minibatch, _in_parts(network, objective))
         means = {name: each for name, each in metrics.items() if name != "ratio_max"}
         grad, means = together.mean((grad, means))
         metrics = {**metrics, **means}
@@ -291,9 +296,9 @@ class SGD:
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         new, value = predict(network, params, minibatch, both=both)
         batch = as_rows(network, minibatch)
-        policy_loss, of_policy = self._of_policy(objective, aux, new, batch)
-        value_loss, of_value = self._of_value(value, batch)
-        return policy_loss + value_loss, {**of_policy, **of_value}
+        loss_of_policy, of_policy = self._of_policy(objective, aux, new, batch)
+        loss_of_value, of_value = self._of_value(value, batch)
+        return loss_of_policy + loss_of_value, {**of_policy, **of_value}
 
     def _of_policy(
         self, objective: Objective, aux: Any, new: Distribution, batch: Samples
@@ -316,53 +321,6 @@ class SGD:
         """The value's part of the loss, and its metrics."""
         loss = value_loss(value, batch, self.vf_clip_eps)
         return self.vf_coef * loss, {"value_loss": loss}
-
-
-def _over_parts(
-    loss: Callable[[jax.Array, Samples], tuple[jax.Array, dict[str, jax.Array]]],
-    vector: jax.Array,
-    minibatch: Samples,
-    divides: bool,
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The gradient of a loss, and metrics, on a minibatch; on a large one as the mean over its parts, if it `divides`.
-
-    They are then worked off one by one, so that what the layers keep for the way back stays in a CPU's caches.
-    """
-    gradient = jax.grad(loss, has_aux=True)
-
-    def add(total: jax.Array, part: Samples) -> tuple[jax.Array, dict[str, jax.Array]]:
-        grad, metrics = gradient(vector, part)
-        return total + grad, metrics
-
-    count = num_parts(len(minibatch.value)) if divides else 1
-    if count == 1:
-        return gradient(vector, minibatch)
-    parts = jax.tree.map(lambda x: x.reshape((count, -1, *x.shape[1:])), minibatch)
-    total, metrics = jax.lax.scan(add, jnp.zeros_like(vector), parts)
-    return total / count, {
-        name: (jnp.max if name == "ratio_max" else jnp.mean)(each) for name, each in metrics.items()
-    }
-
-
-def _in_kernel(
-    loss: Callable[..., Any] | None, vector: jax.Array, unravel: Callable[[jax.Array], Any], minibatch: Samples
-) -> tuple[jax.Array, dict[str, jax.Array]] | None:
-    """The gradient and the metrics by one kernel of a GPU, as means over parts of the minibatch; None if by XLA."""
-    if loss is None:
-        return None
-    # Imported here, since it takes a second that no CPU has a use for.
-    from jaxppo.kernels.mean import mean_over_parts
-
-    def gradient(params: Any, part: Samples) -> tuple[Any, jax.Array]:
-        grad, metrics = jax.grad(loss, has_aux=True)(params, minibatch=part)
-        ratio_max = metrics.pop("ratio_max")
-        return (grad, metrics), ratio_max
-
-    results = mean_over_parts(gradient, vector, unravel, minibatch)
-    if results is None:
-        return None
-    (grad, metrics), ratio_max = results
-    return ravel_pytree(grad)[0], {**metrics, "ratio_max": ratio_max}
 
 
 def _divides(objective: Objective) -> bool:

@@ -7,7 +7,7 @@ import jax
 
 from jaxppo.distributions import Distribution
 
-__all__ = ["Network", "NetworkSpec", "join", "split"]
+__all__ = ["Network", "NetworkSpec", "join", "seeing", "split"]
 
 
 def join(tree: Any) -> Any:
@@ -63,6 +63,22 @@ class Network(NamedTuple):
             return carry, (distribution, value)
 
         return jax.lax.scan(step, carry, (obs, reset))[1]
+
+
+def seeing(network: Network, observation: Any) -> Network:
+    """The network, which sees such observations also where a segment keeps them as bools."""
+    unroll = network.unroll
+
+    def numbers(obs: Any) -> Any:
+        return jax.tree.map(lambda x, like: x.astype(like.dtype) if x.dtype == bool else x, obs, observation)
+
+    def apply(params: Any, carry: Any, obs: Any, reset: jax.Array) -> tuple[Any, Distribution, jax.Array]:
+        return network.apply(params, carry, numbers(obs), reset)
+
+    def unrolled(params: Any, carry: Any, obs: Any, reset: jax.Array) -> tuple[Distribution, jax.Array]:
+        return unroll(params, carry, numbers(obs), reset)  # type: ignore[misc]
+
+    return network._replace(apply=apply, unroll=unroll and unrolled)
 
 
 class NetworkSpec(Protocol):
