@@ -38,8 +38,9 @@ class Trajectory(NamedTuple):
         discounted_return: float, Σ γ^k R_{t−k} within the episode; None unless rewards are scaled by it.
         terminated: bool.
         truncated: bool; false where terminated.
-        final_obs: the observation after the transition, before any reset, as the network would see it.
-        carry: the network's carry after the step.
+        final_obs: the observation after the transition, before any reset, as the network would see it; None where no
+            environment can truncate.
+        carry: the network's carry after the step; likewise.
     """
 
     obs: Any
@@ -136,6 +137,7 @@ def collect(
     keep: Callable[[Any], Any] = see if view else envs.keep
     own = together.share_envs(draws, axis=1)
     num_steps = len(own.reset)
+    truncates = envs.most_truncations(num_steps) > 0
     # Resets of the whole segment are drawn at once while they are few bytes.
     limit = RESETS_AHEAD_BYTES_GPU if backend.launches_count() else RESETS_AHEAD_BYTES
     ahead = num_steps * _num_bytes(jax.eval_shape(envs.reset, own.reset[0])) <= limit
@@ -166,8 +168,8 @@ def collect(
             discounted_return=None if reward_discount is None else discounted_return,
             terminated=timestep.terminated,
             truncated=timestep.truncated & ~timestep.terminated,
-            final_obs=keep(timestep.obs),
-            carry=net_carry,
+            final_obs=keep(timestep.obs) if truncates else None,
+            carry=net_carry if truncates else None,
         )
         loop = loop._replace(
             env_state=jax.tree.map(lambda new, old: _where(done, new, old), fresh_state, env_state),

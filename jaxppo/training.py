@@ -171,7 +171,7 @@ def learning_batch(
         reward = scale(reward_moments, reward, config.reward_clip)
 
     last_obs = env_batch.keep(loop.obs) if view is None else view(loop.obs)
-    next_value = _next_values(network, params, trajectory, last_obs, loop, env_batch.max_steps)
+    next_value = _next_values(network, params, trajectory, last_obs, loop, env_batch)
     advantage = gae(
         reward,
         trajectory.value,
@@ -205,17 +205,16 @@ _update = program(update_step)
 
 
 def _next_values(
-    network: Network, params: Any, trajectory: Trajectory, last_obs: Any, loop: EnvLoop, max_steps: int | None
+    network: Network, params: Any, trajectory: Trajectory, last_obs: Any, loop: EnvLoop, env_batch: EnvBatch
 ) -> jax.Array:
     """V(s_{t+1}) for every step [T, N], with the final observation's value where an episode was truncated.
 
-    An environment truncates at most once in `max_steps` steps. So ⌈T / max_steps⌉ final observations of each are all
-    that need a value, and while they are few they are picked out and evaluated in one batch with the last observation
-    of the segment.
+    Each environment has a few truncations at most. While its final observations that need a value are few, they are
+    picked out and evaluated in one batch with the last observation of the segment.
     """
     num_steps, num_envs = trajectory.reward.shape
     truncated = trajectory.truncated
-    slots = num_steps if max_steps is None else -(-num_steps // max(max_steps, 1))
+    slots = env_batch.most_truncations(num_steps)
 
     def values(final_obs: Any, carry: Any) -> tuple[jax.Array, jax.Array]:
         """Of final observations [K, N, …] and of the last ones: [K, N] and [N]."""
@@ -225,6 +224,9 @@ def _next_values(
         value = network.apply(params, flat(carry, loop.carry), flat(final_obs, last_obs), reset)[2]
         return value[:-num_envs].reshape(-1, num_envs), value[-num_envs:]
 
+    if slots == 0:
+        last = network.apply(params, loop.carry, last_obs, loop.reset)[2]
+        return jnp.concatenate([trajectory.value[1:], last[None]])
     if slots > FEW_SLOTS:
         final, last = values(trajectory.final_obs, trajectory.carry)
     else:

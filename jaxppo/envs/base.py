@@ -86,7 +86,8 @@ class Env:
         reset: `(key, params) -> (state, obs)`.
         step: `(key, state, action, params) -> (state, TimeStep)`. It does not reset, and its state keeps its dtypes.
         action_space: `params -> Discrete | MultiDiscrete | Box`.
-        max_steps: `params -> int | None`, the fewest steps after a reset at which it can truncate; None if not known.
+        max_steps: `params -> int | inf | None`, the fewest steps after a reset at which it can truncate; None if not
+            known.
         truths: whether an observation is one array of zeros and ones, which a segment may keep as bools.
         draw: `(states, returns, params, path)`, which writes a GIF with a frame for each state and the return so far;
             None if it can't be drawn.
@@ -98,7 +99,7 @@ class Env:
     reset: Callable[[jax.Array, Any], tuple[Any, Any]]
     step: Callable[[jax.Array, Any, jax.Array, Any], tuple[Any, TimeStep]]
     action_space: Callable[[Any], Space]
-    max_steps: Callable[[Any], int | None]
+    max_steps: Callable[[Any], float | None]
     draw: Callable[[Sequence[Any], Sequence[float], Any, Path], None] | None = None
     truths: bool = False
 

@@ -1,5 +1,6 @@
 """N copies of an environment as one, with its parameters bound: one setting for all, or some of them one for each."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -21,16 +22,22 @@ class EnvBatch(NamedTuple):
         reset: `keys [N] -> (states, observations)`.
         step: `(keys [N], states, actions [N, …], act) -> (states, TimeStep)`, where `act(action, space)` says what an
             environment gets of an action.
-        max_steps: the fewest steps after a reset at which one of them can truncate; None if not known.
+        max_steps: the fewest steps after a reset at which one of them can truncate, inf if none can; None if not known.
         alike: whether all have the same parameters, so that the functions take any number of them.
         truths: whether observations are zeros and ones.
     """
 
     reset: Callable[[jax.Array], tuple[Any, Any]]
     step: Callable[[jax.Array, Any, jax.Array, Callable[[jax.Array, Space], jax.Array]], tuple[Any, TimeStep]]
-    max_steps: int | None
+    max_steps: float | None
     alike: bool
     truths: bool
+
+    def most_truncations(self, num_steps: int) -> int:
+        """How often one of them can truncate within so many steps."""
+        if self.max_steps is None:
+            return num_steps
+        return math.ceil(num_steps / max(self.max_steps, 1))
 
     def keep(self, obs: Any) -> Any:
         """Observations as a segment keeps them: in a byte each where that is enough."""

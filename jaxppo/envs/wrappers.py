@@ -5,6 +5,7 @@ Each function gives the same object for the same arguments, so that nothing comp
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -75,7 +76,7 @@ def truncation_is_terminal(env: Env) -> Env:
         over = timestep.terminated | timestep.truncated
         return state, timestep._replace(terminated=over, truncated=jnp.zeros_like(over))
 
-    return dataclasses.replace(env, step=step)
+    return dataclasses.replace(env, step=step, max_steps=lambda params: math.inf)
 
 
 def encode_action(action: jax.Array, space: Space) -> jax.Array:
