@@ -19,8 +19,9 @@ def train_agents(config: Config, keys: jax.Array) -> Result:
     """Train an agent with each of the keys: `jax.vmap(jaxppo.train)`, but on all local devices at once.
 
     Agents of which a device has several are trained side by side, and on a CPU a few at a time. A single agent has the
-    devices of a CPU to itself, if its minibatches are large enough to divide. What each agent becomes does not depend
-    on any of that, but for rounding (with JAX's own kind of keys, threefry). Works inside `jax.jit`.
+    devices of a CPU to itself, if its minibatches are large enough to divide, or two of them if no limit of the
+    gradient's norm joins policy and value. What each agent becomes does not depend on any of that, but for rounding
+    (with JAX's own kind of keys, threefry). Works inside `jax.jit`.
 
     Args:
         config: what to train and how. Numbers in it are for all agents alike, and arrays [R, …] have one for each.

@@ -2,7 +2,8 @@
 
 XLA runs the operations of a training loop one after the other, and small ones leave all cores of a CPU but one idle. So
 it is faster to train an agent on each core than to train them all in step, and where there is but one agent, to divide
-its environments and minibatches over the cores (`jaxppo.together`; docs/performance.md has the measurements).
+its environments and minibatches over the cores, or to learn policy and value on a core each (`jaxppo.together`;
+docs/performance.md has the measurements).
 """
 
 import os

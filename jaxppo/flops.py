@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var
 from jax.interpreters.partial_eval import dce_jaxpr
 
-__all__ = ["Product", "Work", "count_equations", "count_work"]
+__all__ = ["Product", "Work", "bodies", "count_equations", "count_work"]
 
 
 class Product(NamedTuple):
@@ -64,10 +64,15 @@ def count_equations(function: Callable[..., Any], *args: Any) -> int:
     """How many operations `function(*args)` is written in; the arguments may be shapes."""
 
     def count(jaxpr: Jaxpr) -> int:
-        inner = (body for eqn in jaxpr.eqns for value in eqn.params.values() for body in _jaxprs(value))
-        return len(jaxpr.eqns) + sum(map(count, inner))
+        return len(jaxpr.eqns) + sum(count(body) for eqn in jaxpr.eqns for body in bodies(eqn))
 
     return count(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def bodies(eqn: JaxprEqn) -> Iterator[Jaxpr]:
+    """The functions that an operation calls, such as the turn of a loop."""
+    for value in eqn.params.values():
+        yield from _jaxprs(value)
 
 
 def _count(jaxpr: Jaxpr) -> Work:
@@ -94,16 +99,16 @@ def _count(jaxpr: Jaxpr) -> Work:
 
 def _inside(eqn: JaxprEqn) -> Iterator[tuple[Work, Any]]:
     """The work of the functions that an equation calls, and how often; of the branches of a `cond`, the most."""
-    bodies = [_count(body) for value in eqn.params.values() for body in _jaxprs(value)]
+    counts = [_count(body) for body in bodies(eqn)]
     match eqn.primitive.name:
         case "scan":
-            yield from ((body, eqn.params["length"]) for body in bodies)
+            yield from ((body, eqn.params["length"]) for body in counts)
         case "while":
-            yield from ((Work(body.flops, Counter()), math.nan) for body in bodies)
+            yield from ((Work(body.flops, Counter()), math.nan) for body in counts)
         case "cond":
-            yield max(bodies, key=lambda body: body.flops), 1
+            yield max(counts, key=lambda body: body.flops), 1
         case _:
-            yield from ((body, 1) for body in bodies)
+            yield from ((body, 1) for body in counts)
 
 
 def _jaxprs(value: Any) -> Iterator[Jaxpr]:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxppo import backend, kernels, together
+from jaxppo.ahead import in_two
 from jaxppo.distributions import Distribution
 from jaxppo.envs.base import Box, Space
 from jaxppo.envs.batch import EnvBatch
@@ -138,22 +139,19 @@ def collect(
     own = together.share_envs(draws, axis=1)
     num_steps = len(own.reset)
     truncates = envs.most_truncations(num_steps) > 0
-    # Resets of the whole segment are drawn at once while they are few bytes.
-    limit = RESETS_AHEAD_BYTES_GPU if backend.launches_count() else RESETS_AHEAD_BYTES
-    ahead = num_steps * _num_bytes(jax.eval_shape(envs.reset, own.reset[0])) <= limit
-    resets: Any = jax.vmap(envs.reset)(own.reset) if ahead else own.reset
+    ahead, reset_from = _reset_in_two(envs, own.reset[0], num_steps)
 
     # A critic of its own waits until all observations are there, and takes them at once.
     values_after = not (network.shared or network.recurrent)
 
     def step(loop: EnvLoop, drawn: tuple[jax.Array, jax.Array, Any]) -> tuple[EnvLoop, Trajectory]:
-        noise, keys, reset = drawn
+        noise, keys, prepared = drawn
         obs = see(loop.obs)
         net_carry, distribution, value = network.apply(params, loop.carry, obs, loop.reset)
         action = distribution.from_noise(noise)
         env_state, timestep = envs.step(keys, loop.env_state, action, partial(env_action, distribution))
         done = timestep.terminated | timestep.truncated
-        fresh_state, fresh_obs = reset if ahead else envs.reset(reset)
+        fresh_state, fresh_obs = reset_from(prepared)
         discounted_return = loop.discounted_return
         if reward_discount is not None:
             discounted_return = timestep.reward + reward_discount * jnp.where(loop.reset, 0.0, discounted_return)
@@ -180,7 +178,7 @@ def collect(
         )
         return loop, trajectory
 
-    drawn = (own.noise, own.transition, resets)
+    drawn = (own.noise, own.transition, jax.vmap(ahead)(own.reset))
     after, trajectory = _scan(step, loop, drawn, envs.alike)
     done = trajectory.terminated | trajectory.truncated
     trajectory = trajectory._replace(reset=jnp.concatenate([loop.reset[None], done[:-1]]))
@@ -189,6 +187,22 @@ def collect(
         trajectory = trajectory._replace(value=value)
     after, stats = _count(after, trajectory.reward, done)
     return after, trajectory, stats
+
+
+def _reset_in_two(envs: EnvBatch, keys: jax.Array, num_steps: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """What to do for all resets of a segment at once, before it begins, and what from that in each step.
+
+    The whole of it, or else what is random, while these are few bytes; or else nothing.
+    """
+    limit = RESETS_AHEAD_BYTES_GPU if backend.launches_count() else RESETS_AHEAD_BYTES
+
+    def fits(function: Callable[..., Any]) -> bool:
+        return num_steps * _num_bytes(jax.eval_shape(function, keys)) <= limit
+
+    if fits(envs.reset):
+        return envs.reset, lambda reset: reset
+    draw, finish = in_two(envs.reset, keys)
+    return (draw, finish) if fits(draw) else (lambda keys: keys, envs.reset)
 
 
 def _scan(step: Any, loop: EnvLoop, drawn: Any, alike: bool) -> tuple[EnvLoop, Trajectory]:

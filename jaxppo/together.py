@@ -1,9 +1,9 @@
 """One agent trained by several devices together.
 
 Each device holds the whole state of the training and does the same computations, except for what is much work and
-divides: it steps its own share of the environments and takes the gradient on its own share of every minibatch. The
-shares are gathered, or averaged, before anything depends on them, so the agent is the one that a single device trains,
-but for rounding.
+divides: it steps its own share of the environments, and takes the gradient on its own share of every minibatch, or one
+of two devices learns the policy and the other the value. What each has done is gathered, or averaged, before anything
+depends on it, so the agent is the one that a single device trains, but for rounding.
 
 The functions here may stand anywhere in a program: on a single device there is nothing to share.
 """
@@ -23,8 +23,9 @@ from jaxppo.words import from_words, has_words, to_words
 __all__ = ["AXIS", "everyone", "gather", "largest", "mean", "num_devices", "share"]
 
 AXIS = "jaxppo_together"
-MESSAGE = 2**18  # bytes of an array that are copied faster than another message is sent
-ENVS = 4  # environments that are worth a device, by measurement
+# By measurement (docs/performance.md): bytes of an array that are copied faster than another message is sent, and
+# environments that are worth a device.
+MESSAGE, ENVS = 2**18, 4
 
 
 def everyone(function: Callable[..., Any], devices: tuple[jax.Device, ...]) -> Callable[..., Any]:

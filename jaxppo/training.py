@@ -171,7 +171,8 @@ def learning_batch(
         reward = scale(reward_moments, reward, config.reward_clip)
 
     last_obs = env_batch.keep(loop.obs) if view is None else view(loop.obs)
-    next_value = _next_values(network, params, trajectory, last_obs, loop, env_batch)
+    slots = env_batch.most_truncations(config.num_steps)
+    next_value = _next_values(network, params, trajectory, last_obs, loop, slots)
     advantage = gae(
         reward,
         trajectory.value,
@@ -205,16 +206,15 @@ _update = program(update_step)
 
 
 def _next_values(
-    network: Network, params: Any, trajectory: Trajectory, last_obs: Any, loop: EnvLoop, env_batch: EnvBatch
+    network: Network, params: Any, trajectory: Trajectory, last_obs: Any, loop: EnvLoop, slots: int
 ) -> jax.Array:
     """V(s_{t+1}) for every step [T, N], with the final observation's value where an episode was truncated.
 
-    Each environment has a few truncations at most. While its final observations that need a value are few, they are
-    picked out and evaluated in one batch with the last observation of the segment.
+    No more than `slots` final observations of each environment need a value. While they are few they are picked out and
+    evaluated in one batch with the last observation of the segment.
     """
     num_steps, num_envs = trajectory.reward.shape
     truncated = trajectory.truncated
-    slots = env_batch.most_truncations(num_steps)
 
     def values(final_obs: Any, carry: Any) -> tuple[jax.Array, jax.Array]:
         """Of final observations [K, N, …] and of the last ones: [K, N] and [N]."""

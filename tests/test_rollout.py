@@ -10,7 +10,8 @@ import pytest
 import jaxppo
 from jaxppo import envs, rollout, training
 from jaxppo.distributions import Gaussian
-from jaxppo.envs.batch import batch
+from jaxppo.envs import wrappers
+from jaxppo.envs.batch import EnvBatch, batch
 from jaxppo.networks import Network
 from jaxppo.rollout import collect, draw, start
 
@@ -126,6 +127,26 @@ def test_episode_statistics(discount):
         np.testing.assert_allclose(after.episode_return, running, rtol=1e-4, atol=1e-5)
 
 
+def slots(max_steps, num_steps):
+    """How many final observations of an environment that truncates after so many steps at the earliest need a value."""
+    return EnvBatch(None, None, max_steps, True, False).most_truncations(num_steps)
+
+
+def test_without_truncations_no_final_observation_is_kept():
+    """Nor is one needed: the next value is that of the observation to act on next, or of no account."""
+    env = wrappers.truncation_is_terminal(probes.noisy_walk(5, ends_early=0.1))
+    network, params = network_for(env)
+    assert slots(env.max_steps(None), 1000) == 0
+    for _, after, trajectory, _ in segments(env, network, params):
+        assert trajectory.final_obs is None
+        assert not trajectory.truncated.any()
+        followers = jnp.asarray(np.concatenate([trajectory.obs[1:], np.asarray(after.obs)[None]]).reshape(-1, 3))
+        expected = network.apply(params, (), followers, jnp.zeros(len(followers), bool))[2].reshape(T, N)
+        found = training._next_values(network, params, trajectory, after.obs, after, 0)
+        counts = ~trajectory.terminated
+        np.testing.assert_allclose(np.asarray(found)[counts], np.asarray(expected)[counts], rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("limit", [1, 3, 5, 7, 40])
 def test_next_values(limit):
     """Each step's next value is V of the observation that followed it: the final one where it was truncated."""
@@ -141,7 +162,7 @@ def test_next_values(limit):
         truncations += trajectory.truncated.sum()
         for max_steps in (limit, None):  # a limit that is known, and one that isn't
             found = jax.jit(training._next_values, static_argnums=(0, 5))(
-                network, params, trajectory, after.obs, after, max_steps
+                network, params, trajectory, after.obs, after, slots(max_steps, T)
             )
             np.testing.assert_allclose(np.asarray(found)[counts], np.asarray(expected)[counts], rtol=1e-5, atol=1e-6)
     assert truncations > 2 * N if limit <= 5 else limit == 40 or truncations > 0
@@ -152,7 +173,7 @@ def test_every_truncation_has_a_slot():
     env = probes.noisy_walk(5)
     network, params = network_for(env)
     for _, after, trajectory, _ in segments(env, network, params, count=5, num_steps=11):
-        found = training._next_values(network, params, trajectory, after.obs, after, 5)
+        found = training._next_values(network, params, trajectory, after.obs, after, slots(5, 11))
         final = jnp.asarray(trajectory.final_obs[trajectory.truncated])
         assert len(final) in (2 * N, 3 * N)
         expected = network.apply(params, (), final, jnp.zeros(len(final), bool))[2]
@@ -178,7 +199,7 @@ def test_the_carry_is_forgotten_at_a_reset_and_kept_for_the_final_observation():
     for _, after, trajectory, _ in segments(env, network, (), num_steps=12):
         expected = (steps + np.arange(12)) % 5 + 1
         np.testing.assert_array_equal(trajectory.value, np.tile(expected[:, None], N))
-        found = training._next_values(network, (), trajectory, after.obs, after, env.max_steps(None))
+        found = training._next_values(network, (), trajectory, after.obs, after, slots(env.max_steps(None), 12))
         np.testing.assert_array_equal(found, np.tile(expected[:, None] + 1, N))
         steps += 12
 
