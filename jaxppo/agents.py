@@ -32,6 +32,7 @@ def train_agents(config: Config, keys: jax.Array) -> Result:
 
     Raises:
         ConfigError: keys that are no row of keys, or an array in the config that is not as long.
+        TypeError: differentiation of a single agent whose policy and value two devices learn; `train` has derivatives.
     """
     keys = typed_keys(keys)
     for path, leaf in jax.tree_util.tree_leaves_with_path(config):

@@ -17,7 +17,8 @@ __all__ = ["in_two"]
 def in_two(function: Callable[[jax.Array], Any], keys: jax.Array) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """`(draw, finish)`, where `function(keys)` is `finish(draw(keys))`, of keys of that shape, and `draw` draws it all.
 
-    What lies between are the numbers drawn, and whatever else had to be computed for them, as a list.
+    What lies between are the numbers drawn, and whatever else had to be computed for them, as a list. `draw` may be
+    vmapped: that keeps JAX's own kind of random numbers, threefry, as they are.
     """
     closed, results = jax.make_jaxpr(function, return_shape=True)(keys)
     jaxpr = closed.jaxpr
@@ -46,6 +47,6 @@ def in_two(function: Callable[[jax.Array], Any], keys: jax.Array) -> tuple[Calla
 def _draws(eqn: JaxprEqn) -> bool:
     """Whether an operation makes random numbers, or a function that it calls does."""
     name = eqn.primitive.name
-    return name.startswith(("random_bits", "threefry")) or any(
+    return name.startswith(("random_", "rng_", "threefry")) or any(
         _draws(each) for body in bodies(eqn) for each in body.eqns
     )

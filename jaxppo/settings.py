@@ -118,7 +118,7 @@ def check_names(settings: Mapping[str, Any]) -> None:
 
 
 def read_toml(path: Path, kinds: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings in a TOML file, checked as for these kinds, which win over the file's.
+    """The settings in a TOML file, checked as for these kinds, which win over the file's; "None" is None.
 
     Raises:
         ConfigError: a file that cannot be read or parsed, an unknown setting, or a value of the wrong type or size.
@@ -127,6 +127,8 @@ def read_toml(path: Path, kinds: Mapping[str, Any]) -> dict[str, Any]:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError("config", path, f"a readable TOML file; {error}") from error
+    # TOML has no word for nothing, so it goes by what the flags call it.
+    settings = {name: None if value == "None" else value for name, value in settings.items()}
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
     try:
         for name in FLAGS_ONLY & settings.keys():

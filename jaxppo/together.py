@@ -20,7 +20,19 @@ from jax.sharding import Mesh, PartitionSpec
 
 from jaxppo.words import from_words, has_words, to_words
 
-__all__ = ["AXIS", "everyone", "gather", "largest", "mean", "num_devices", "share"]
+__all__ = [
+    "AXIS",
+    "apart",
+    "divides_envs",
+    "everyone",
+    "gather",
+    "gather_envs",
+    "largest",
+    "mean",
+    "num_devices",
+    "share",
+    "share_envs",
+]
 
 AXIS = "jaxppo_together"
 # By measurement (docs/performance.md): bytes of an array that are copied faster than another message is sent, and
@@ -65,14 +77,32 @@ def gather(tree: Any, axis: Any = 0) -> Any:
     leaves, structure = jax.tree.flatten(tree)
     axes = jax.tree.leaves(jax.tree.map(lambda one, subtree: jax.tree.map(lambda _: one, subtree), axis, tree))
     small = [has_words(x) and x.size * x.dtype.itemsize <= MESSAGE for x in leaves]
-    own = [x for x, packed in zip(leaves, small, strict=True) if packed]
-    every = jax.lax.all_gather(to_words(own), AXIS) if own else []
-    shares = zip(*(from_words(words, own) for words in every), strict=True)
+    every = iter(_message([x for x, packed in zip(leaves, small, strict=True) if packed]))
     whole = [
-        jnp.concatenate(next(shares), axis) if packed else jax.lax.all_gather(x, AXIS, axis=axis, tiled=True)
+        jnp.concatenate(list(next(every)), axis) if packed else jax.lax.all_gather(x, AXIS, axis=axis, tiled=True)
         for x, axis, packed in zip(leaves, axes, small, strict=True)
     ]
     return jax.tree.unflatten(structure, whole)
+
+
+@jax.custom_jvp
+def _message(arrays: list[jax.Array]) -> list[jax.Array]:
+    """Those of all devices, [devices, …], sent as one."""
+    every = jax.lax.all_gather(to_words(arrays), AXIS) if arrays else []
+    return [jnp.stack(each) for each in zip(*(from_words(words, arrays) for words in every), strict=True)]
+
+
+@_message.defjvp
+def _message_jvp(primals: Any, tangents: Any) -> Any:
+    """Derivatives are no words, and go one by one."""
+    results = _message(*primals)
+
+    def gathered(tangent: Any, result: jax.Array) -> Any:
+        if tangent.dtype == jax.dtypes.float0:
+            return np.zeros(result.shape, jax.dtypes.float0)
+        return jax.lax.all_gather(tangent, AXIS)
+
+    return results, list(map(gathered, *tangents, results))
 
 
 def divides_envs(num_envs: int) -> bool:
@@ -93,16 +123,61 @@ def gather_envs(tree: Any, num_envs: int, axis: Any = 0) -> Any:
 
 
 def apart(first: Callable[[], Any], second: Callable[[], Any]) -> tuple[Any, Any]:
-    """The results of both functions, each computed by one of two devices and sent to the other in one message."""
+    """The results of both functions, each computed by one of two devices and sent to the other in one message.
+
+    They are trees of numbers. Both functions may close over whatever both devices have.
+
+    Raises:
+        TypeError: under differentiation, whose way back through branches of two devices is not known to be right.
+    """
     traced, shapes = zip(*(jax.make_jaxpr(each, return_shape=True)() for each in (first, second)), strict=True)
-    sizes = [jax.eval_shape(to_words, shape).size for shape in shapes]
+    vectors = [jax.eval_shape(_by_dtype, shape) for shape in shapes]
+    sizes = {name: max(each[name].size for each in vectors if name in each) for name in {**vectors[0], **vectors[1]}}
 
-    def message(function: ClosedJaxpr, size: int) -> Callable[[], jax.Array]:
-        return lambda: jnp.pad(to_words(jaxpr_as_fun(function)()), (0, max(sizes) - size))
+    def padded(function: ClosedJaxpr) -> Callable[[], dict[str, jax.Array]]:
+        def own() -> dict[str, jax.Array]:
+            found = _by_dtype(jaxpr_as_fun(function)())
+            none = {name: jnp.zeros(0, name) for name in sizes}
+            return {name: jnp.pad(x, (0, sizes[name] - x.size)) for name, x in {**none, **found}.items()}
 
-    own = jax.lax.cond(jax.lax.axis_index(AXIS) == 0, *map(message, traced, sizes))
-    both = jax.lax.all_gather(own, AXIS)
-    return from_words(both[0], shapes[0]), from_words(both[1], shapes[1])
+        return own
+
+    own = jax.lax.cond(jax.lax.axis_index(AXIS) == 0, *map(padded, traced))
+    both = dict(zip(own, _message(_constant(list(own.values()))), strict=True))
+    results = (_from_dtypes({name: x[i] for name, x in both.items()}, shape) for i, shape in enumerate(shapes))
+    return next(results), next(results)
+
+
+@jax.custom_jvp
+def _constant(arrays: list[jax.Array]) -> list[jax.Array]:
+    return arrays
+
+
+@_constant.defjvp
+def _constant_jvp(primals: Any, tangents: Any) -> Any:
+    raise TypeError(
+        "no derivatives of an agent whose policy and value two devices learn apart (max_grad_norm=None); "
+        "jaxppo.train trains it on one"
+    )
+
+
+def _by_dtype(tree: Any) -> dict[str, jax.Array]:
+    """All leaves of a dtype as one vector."""
+    leaves = jax.tree.leaves(tree)
+    names = sorted({x.dtype.name for x in leaves})
+    return {name: jnp.concatenate([x.ravel() for x in leaves if x.dtype.name == name]) for name in names}
+
+
+def _from_dtypes(vectors: dict[str, jax.Array], like: Any) -> Any:
+    """The tree that `_by_dtype` made the vectors of, which may be longer; `like` has its shapes and dtypes."""
+    at = dict.fromkeys(vectors, 0)
+
+    def leaf(x: Any) -> jax.Array:
+        name, start = x.dtype.name, at[x.dtype.name]
+        at[name] += x.size
+        return vectors[name][start : start + x.size].reshape(x.shape)
+
+    return jax.tree.map(leaf, like)
 
 
 def mean(tree: Any) -> Any:

@@ -1,5 +1,6 @@
-"""A tree of arrays as one vector of 32-bit words, and back, bit for bit: what devices send in one message."""
+"""Arrays as one vector of 32-bit words, and back, bit for bit: what devices send in one message."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -9,27 +10,28 @@ __all__ = ["from_words", "has_words", "to_words"]
 
 
 def has_words(x: Any) -> bool:
-    """Whether `to_words` takes such an array: truths, whole numbers, floats, or PRNG keys."""
-    kinds = (jnp.bool_, jnp.integer, jnp.floating, jax.dtypes.prng_key)
-    return any(jnp.issubdtype(x.dtype, kind) for kind in kinds)
+    """Whether `to_words` takes such an array: truths, whole numbers or floats of whole bytes, or PRNG keys."""
+    if x.dtype == bool or jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return True
+    for kind, info in ((jnp.integer, jnp.iinfo), (jnp.floating, jnp.finfo)):
+        if jnp.issubdtype(x.dtype, kind):
+            return bool(info(x.dtype).bits == 8 * x.dtype.itemsize)
+    return False
 
 
-def to_words(tree: Any) -> jax.Array:
-    """All leaves, one after the other, as uint32 [L]."""
-    return jnp.concatenate([_words(x) for x in jax.tree.leaves(tree)])
+def to_words(arrays: Sequence[jax.Array]) -> jax.Array:
+    """All of them, one after the other, as uint32 [L]."""
+    return jnp.concatenate([_words(x) for x in arrays])
 
 
-def from_words(words: jax.Array, like: Any) -> Any:
-    """The tree that `to_words` made the first of the words of; `like` has its shapes and dtypes, keys as arrays."""
-    at = 0
-
-    def leaf(x: Any) -> jax.Array:
-        nonlocal at
+def from_words(words: jax.Array, like: Sequence[jax.Array]) -> list[jax.Array]:
+    """The arrays that `to_words` made the words of, with the shapes and dtypes of others."""
+    arrays, at = [], 0
+    for x in like:
         size = jax.eval_shape(_words, x).size
+        arrays.append(_array(words[at : at + size], x))
         at += size
-        return _array(words[at - size : at], x)
-
-    return jax.tree.map(leaf, like)
+    return arrays
 
 
 def _words(x: jax.Array) -> jax.Array:

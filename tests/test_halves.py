@@ -7,7 +7,9 @@ import pytest
 from flax import linen as nn
 
 import jaxppo
+from jaxppo.distributions import Gaussian
 from jaxppo.learners.halves import halves
+from jaxppo.networks import Network
 
 KEY = jax.random.key(0)
 
@@ -52,6 +54,27 @@ def test_convolutions():
 def test_shared_layers_do_not_divide():
     """Nor does a network with anything in common."""
     assert division(jaxppo.Config(network=jaxppo.MLP(shared=True)))[1] is None
+
+
+def test_a_carry_takes_along():
+    """What one step leaves in it, the next may compute a value from."""
+
+    def apply(params, carry, obs, reset):
+        state = jnp.tanh(obs @ params["in"] + carry @ params["on"])
+        return state, Gaussian(state, state), (carry @ params["value"])[:, 0]
+
+    sizes = {"in": (3, 4), "on": (4, 4), "value": (4, 1), "unused": (2,)}
+    params = {name: jnp.ones(size) for name, size in sizes.items()}
+    observation = jax.ShapeDtypeStruct((3,), jnp.float32)
+    network = Network(lambda key: params, lambda num_envs: jnp.zeros((num_envs, 4)), apply)
+    assert halves(network, params, observation) is None
+
+    def forgetful(params, carry, obs, reset):
+        _, distribution, _ = apply(params, jnp.zeros_like(carry), obs, reset)
+        return carry + 1, distribution, (carry @ params["value"])[:, 0]
+
+    found = halves(network._replace(apply=forgetful), params, observation)
+    assert names(params, found) == {"value"}
 
 
 def test_there_and_back():

@@ -1,5 +1,6 @@
 """An agent that devices train together is the one that a single device trains."""
 
+import dataclasses
 import re
 from typing import ClassVar
 
@@ -150,6 +151,8 @@ def test_who_trains_together():
     assert count(learner=jaxppo.SGD(max_grad_norm=None, kl_limit=0.1)) == 1
     assert count(learner=jaxppo.SGD(max_grad_norm=None, num_epochs=1, num_minibatches=2)) == 1  # few steps
     assert count(learner=alone, network=jaxppo.MLP(shared=True)) == 1
+    halves = jaxppo.Custom(module=nn.Dense(8, dtype=jnp.float32, param_dtype=jnp.bfloat16))
+    assert count(learner=alone, network=halves) == 1  # a vector of dtypes that only all parameters together have
     assert count(learner=alone, network=jaxppo.MLP(hidden=(512, 512))) == 1  # large products
     memory = jaxppo.MLP(memory="gru")
     assert count(num_envs=32, network=memory) == 2
@@ -183,6 +186,29 @@ def test_large_arrays_and_small_ones(monkeypatch):
     lowered = jax.jit(everyone).lower(tree)
     assert_same(lowered.compile()(tree), tree)
     assert lowered.as_text().count('"stablehlo.all_gather"') == 3
+
+
+@pytest.mark.usefixtures("worth")
+def test_derivatives_through_messages():
+    """Those of a run divided by samples are the ones on a single device; of policy and value apart there are none."""
+
+    def gradient(train, config):
+        def loss(rate):
+            learner = dataclasses.replace(config.learner, learning_rate=rate)
+            return jnp.sum(train(dataclasses.replace(config, learner=learner), KEY).metrics.entropy)
+
+        return jax.grad(loss)(jnp.float32(1e-2))
+
+    def one_agent(config, key):
+        return jaxppo.train_agents(config, key[None])
+
+    config = jaxppo.Config(**{**SMALL, "num_envs": 8})
+    alone = gradient(jaxppo.train, config)
+    assert abs(alone) > 0.1
+    assert len(devices.partners(config)) == 2
+    np.testing.assert_allclose(gradient(one_agent, config), alone, rtol=1e-2)
+    with pytest.raises(TypeError, match=r"max_grad_norm=None.*jaxppo\.train"):
+        gradient(one_agent, dataclasses.replace(config, learner=NO_LIMIT))
 
 
 def test_two_functions_apart():

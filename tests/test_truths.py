@@ -57,7 +57,31 @@ class Sometimes(MinBreakout):
         return obs + 0.5, state
 
 
-@pytest.mark.parametrize("kind", [Half, Sometimes])
+class Again(MinBreakout):
+    """With observations out of a function that JAX computes twice."""
+
+    def get_obs(self, state, params=None, key=None):
+        return jax.checkpoint(lambda state: MinBreakout.get_obs(self, state))(state)
+
+
+class Turns(MinBreakout):
+    """With observations out of a loop that makes bools, were there a turn of it."""
+
+    def get_obs(self, state, params=None, key=None):
+        obs = super().get_obs(state, params, key) / 2
+        return jax.lax.fori_loop(0, 0, lambda _, x: (x > 0).astype(jnp.float32), obs)
+
+
+class Repeated(MinBreakout):
+    """Which takes a parameter for a number of Python's."""
+
+    def step_env(self, key, state, action, params):
+        for _ in range(params.max_steps_in_episode // params.max_steps_in_episode):
+            result = super().step_env(key, state, action, params)
+        return result
+
+
+@pytest.mark.parametrize("kind", [Half, Sometimes, Again, Turns, Repeated])
 def test_other_numbers_are_noticed(kind):
     """Wherever they come from."""
     assert not from_gymnax(kind(), kind.__name__).truths
@@ -80,7 +104,7 @@ def test_agents_are_the_same(fields):
     """With bools in place of floats, to the bit."""
     config = jaxppo.Config(**{**SMALL, **fields})
     assert segment(config).obs.dtype == bool
-    plain = dataclasses.replace(config, env=dataclasses.replace(envs.make(config.env), truths=False))
+    plain = dataclasses.replace(config, env=dataclasses.replace(envs.make(config.env), truthful=()))
     assert segment(plain).obs.dtype == jnp.float32
     np.testing.assert_array_equal(segment(config).obs, segment(plain).obs)
     found, expected = (jaxppo.train(each, KEY) for each in (config, plain))
@@ -88,6 +112,19 @@ def test_agents_are_the_same(fields):
         np.testing.assert_array_equal(a, b)
     for name in ("entropy", "value_loss", "explained_variance"):
         np.testing.assert_array_equal(getattr(found.metrics, name), getattr(expected.metrics, name))
+
+
+def test_another_step_is_not_taken_for_the_same():
+    """An environment with other observations made of this one."""
+    env = envs.make("Breakout-MinAtar")
+
+    def step(key, state, action, params):
+        state, timestep = env.step(key, state, action, params)
+        return state, timestep._replace(obs=timestep.obs / 2)
+
+    half = dataclasses.replace(env, step=step)
+    assert not half.truths
+    assert segment(jaxppo.Config(**{**SMALL, "env": half, "truncation_is_terminal": True})).obs.dtype == jnp.float32
 
 
 def test_what_is_no_such_array_stays():

@@ -88,9 +88,10 @@ class Env:
         action_space: `params -> Discrete | MultiDiscrete | Box`.
         max_steps: `params -> int | inf | None`, the fewest steps after a reset at which it can truncate; None if not
             known.
-        truths: whether an observation is one array of zeros and ones, which a segment may keep as bools.
         draw: `(states, returns, params, path)`, which writes a GIF with a frame for each state and the return so far;
             None if it can't be drawn.
+        truthful: `(reset, step)` if their observations are one array of zeros and ones. An environment made of this one
+            with another of the two is not taken for such.
     """
 
     name: str
@@ -101,7 +102,12 @@ class Env:
     action_space: Callable[[Any], Space]
     max_steps: Callable[[Any], float | None]
     draw: Callable[[Sequence[Any], Sequence[float], Any, Path], None] | None = None
-    truths: bool = False
+    truthful: tuple[Callable[..., Any], ...] = ()
+
+    @property
+    def truths(self) -> bool:
+        """Whether an observation is one array of zeros and ones, which a segment may keep as bools."""
+        return self.truthful == (self.reset, self.step)
 
 
 def some_action(space: Space) -> jax.Array:

@@ -30,6 +30,7 @@ PLAIN = {
 }
 
 LARGE = 64  # numbers in an observation that are worth to look whether they are zeros and ones
+CALLS = {"jit", "pjit"}  # operations that are functions, written out
 UNCHANGED = {"stop_gradient", "reshape", "transpose", "squeeze", "slice"}  # operations that keep numbers as they are
 
 NEEDS = {
@@ -116,7 +117,7 @@ def from_gymnax(env: Any, name: str | None = None) -> Env:
     large = isinstance(observation, jax.ShapeDtypeStruct) and observation.size >= LARGE
     truths = large and _are_truths(reset, step, action_space(params), params)
     draw = functools.partial(_draw, env) if env.name in PLAIN | CLASSIC else None
-    return Env(name, params, observation, reset, step, action_space, max_steps, draw, truths)
+    return Env(name, params, observation, reset, step, action_space, max_steps, draw, (reset, step) if truths else ())
 
 
 def _are_truths(reset: Any, step: Any, space: Space, params: Any) -> bool:
@@ -129,16 +130,19 @@ def _are_truths(reset: Any, step: Any, space: Space, params: Any) -> bool:
     def from_bool(jaxpr: Any, var: Any) -> bool:
         for eqn in jaxpr.eqns:
             if var in eqn.outvars:
-                inner = eqn.params.get("jaxpr")
-                if inner is not None and len(inner.jaxpr.outvars) == len(eqn.outvars):
-                    return from_bool(inner.jaxpr, inner.jaxpr.outvars[eqn.outvars.index(var)])
+                if eqn.primitive.name in CALLS:
+                    inner = eqn.params["jaxpr"].jaxpr
+                    return from_bool(inner, inner.outvars[eqn.outvars.index(var)])
                 source = eqn.invars[0] if eqn.invars else var
                 if eqn.primitive.name in UNCHANGED:
                     return from_bool(jaxpr, source)
                 return eqn.primitive.name == "convert_element_type" and source.aval.dtype == bool
         return False
 
-    jaxpr = jax.make_jaxpr(both)(jax.random.key(0), params).jaxpr
+    try:
+        jaxpr = jax.make_jaxpr(both)(jax.random.key(0), params).jaxpr
+    except Exception:  # of whatever kind: an environment may want its parameters as Python's own numbers
+        return False
     return all(from_bool(jaxpr, var) for var in jaxpr.outvars)
 
 

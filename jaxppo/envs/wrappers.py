@@ -76,7 +76,8 @@ def truncation_is_terminal(env: Env) -> Env:
         over = timestep.terminated | timestep.truncated
         return state, timestep._replace(terminated=over, truncated=jnp.zeros_like(over))
 
-    return dataclasses.replace(env, step=step, max_steps=lambda params: math.inf)
+    truthful = (env.reset, step) if env.truths else ()
+    return dataclasses.replace(env, step=step, max_steps=lambda params: math.inf, truthful=truthful)
 
 
 def encode_action(action: jax.Array, space: Space) -> jax.Array:
@@ -104,8 +105,8 @@ def _remembering(env: Env, begin: Callable[[Any], Any], go_on: Callable[[Any, An
 
     observation = jax.eval_shape(lambda obs: begin(obs)[1], env.observation)
     draw = env.draw and (lambda states, *rest: env.draw([state.inner for state in states], *rest))  # type: ignore[misc]
-    truths = env.truths and isinstance(observation, jax.ShapeDtypeStruct)
-    return dataclasses.replace(env, reset=reset, step=step, observation=observation, draw=draw, truths=truths)
+    truthful = (reset, step) if env.truths and isinstance(observation, jax.ShapeDtypeStruct) else ()
+    return dataclasses.replace(env, reset=reset, step=step, observation=observation, draw=draw, truthful=truthful)
 
 
 def _along_last_axis(frames: jax.Array) -> jax.Array:

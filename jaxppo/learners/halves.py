@@ -49,6 +49,8 @@ class Halves(NamedTuple):
 def halves(network: Network, params: Any, observation: Any) -> Halves | None:
     """How the parameters divide, by what the network computes from them; None if policy and value share any.
 
+    What a carry takes along from one step to the next counts.
+
     Args:
         network: the actor-critic.
         params: its parameters, or their shapes.
@@ -56,8 +58,8 @@ def halves(network: Network, params: Any, observation: Any) -> Halves | None:
     """
 
     def outputs(params: Any) -> tuple[Distribution, jax.Array]:
-        obs = jax.tree.map(lambda x: jnp.zeros((1, *x.shape), x.dtype), observation)
-        return network.apply(params, network.initial_carry(1), obs, jnp.ones(1, bool))[1:]
+        obs = jax.tree.map(lambda x: jnp.zeros((2, 1, *x.shape), x.dtype), observation)
+        return network.replay(params, network.initial_carry(1), obs, jnp.ones((2, 1), bool), both=False)
 
     closed, (distribution, _) = jax.make_jaxpr(outputs, return_shape=True)(params)
     is_value = [*(False for _ in jax.tree.leaves(distribution)), True]

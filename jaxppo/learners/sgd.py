@@ -123,7 +123,8 @@ class SGD:
         vector, unravel = ravel_pytree(params)
         start = _Progress(vector, state.opt_state, jnp.bool_(True))
         observation = jax.eval_shape(lambda: jax.tree.map(lambda x: x[0, 0], batch.obs))
-        apart = self.apart(network, params, observation, rows.shape[-1]) if together.num_devices() == 2 else None
+        minibatch_size = batch.value.size // self.num_minibatches
+        apart = self.apart(network, params, observation, minibatch_size) if together.num_devices() == 2 else None
         if apart is not None:
             end, metrics = self._halves(apart, network, objective, state.objective, start, samples, rows, learning_rate)
         else:
@@ -151,10 +152,12 @@ class SGD:
     def apart(self, network: Network, params: Any, observation: Any, minibatch_size: int) -> Halves | None:
         """How two devices learn policy and value apart from each other; None where they can't, or better don't.
 
-        They can where nothing but the advantages joins the two: no norm of both gradients, no common end of the steps.
-        Arguments are as of `halves`.
+        They can where nothing but the advantages joins the two: no norm of both gradients, no common end of the steps,
+        and no vector of parameters to which dtypes of both are promoted. Arguments are as of `halves`, and
+        `minibatch_size` is in steps.
         """
-        separate = self.max_grad_norm is None and self.kl_limit is None
+        alike = len({x.dtype for x in jax.tree.leaves(params)}) == 1
+        separate = self.max_grad_norm is None and self.kl_limit is None and alike
         enough = self.num_epochs * self.num_minibatches >= APART_STEPS
         size = minibatch_size * sum(x.size for x in jax.tree.leaves(params))
         return halves(network, params, observation) if separate and enough and size <= APART_SIZE else None

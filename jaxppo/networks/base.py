@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 
 from jaxppo.distributions import Distribution
 
@@ -70,7 +71,9 @@ def seeing(network: Network, observation: Any) -> Network:
     unroll = network.unroll
 
     def numbers(obs: Any) -> Any:
-        return jax.tree.map(lambda x, like: x.astype(like.dtype) if x.dtype == bool else x, obs, observation)
+        return jax.tree.map(
+            lambda x, like: x.astype(like.dtype) if getattr(x, "dtype", None) == jnp.bool_ else x, obs, observation
+        )
 
     def apply(params: Any, carry: Any, obs: Any, reset: jax.Array) -> tuple[Any, Distribution, jax.Array]:
         return network.apply(params, carry, numbers(obs), reset)
