@@ -156,9 +156,12 @@ def test_every_method_trains_and_is_read_again(flags, learner, metrics, tmp_path
 def test_a_toml_file_chooses_kinds_which_flags_override(tmp_path, capsys):
     """The file's settings must go with what was chosen in the end."""
     file = tmp_path / "my.toml"
-    file.write_text('objective = "fixed-kl"\nkl_coef = 0.3\ntotal_timesteps = 512\nhidden = [8]\n')
+    file.write_text(
+        'objective = "fixed-kl"\nkl_coef = 0.3\ntotal_timesteps = 512\nhidden = [8]\nmax_grad_norm = "None"\n'
+    )
     assert main(["train", "--config", str(file), "--out", str(tmp_path / "a")]) == 0
     assert load(tmp_path / "a").config.learner.objective == jaxppo.FixedKL(kl_coef=0.3)
+    assert load(tmp_path / "a").config.learner.max_grad_norm is None
     flags = ["--config", str(file), "--objective", "adaptive-kl", "--out", str(tmp_path / "b")]
     assert main(["train", *flags]) == 0
     assert load(tmp_path / "b").config.learner.objective == jaxppo.AdaptiveKL(kl_coef=0.3)
@@ -218,6 +221,7 @@ def test_bad_input_is_refused_in_one_line(flags, words, tmp_path, monkeypatch, c
         ("gamma = 2.0", ["gamma=2.0", "[0, 1]"]),
         ('num_envs = "many"', ["num_envs=many", "whole number"]),
         ("gamma = ", ["my.toml", "Invalid value"]),
+        ('gamma = "None"', ["gamma=None", "a finite number"]),
         ('objective = "clop"', ["objective=clop", "clip"]),
         ("[objective]\nkl_target = 0.01", ["objective=", "one of clip, adaptive-kl"]),
         ("env = {a = 1}", ["env=", "name of an environment"]),
