@@ -155,8 +155,8 @@ def _by_samples(config: "Config", most: int) -> int:
 
 def _apart(config: "Config") -> bool:
     """Whether two devices learn a network each."""
-    if not isinstance(config.learner, SGD):
-        return False
+    if not isinstance(config.learner, SGD) or not config.learner.separate:
+        return False  # before anything is traced for it
     network = config.make_network()
     params = jax.eval_shape(network.init, jax.random.key(0))
     return config.learner.apart(network, params, config.make_env().observation, config.minibatch_size) is not None

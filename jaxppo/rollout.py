@@ -135,7 +135,6 @@ def collect(
         Where collection stands afterwards, the segment, and sums over the episodes that ended in it.
     """
     see = view or (lambda obs: obs)
-    keep: Callable[[Any], Any] = see if view else envs.keep
     own = together.share_envs(draws, axis=1)
     num_steps = len(own.reset)
     truncates = envs.most_truncations(num_steps) > 0
@@ -156,7 +155,7 @@ def collect(
         if reward_discount is not None:
             discounted_return = timestep.reward + reward_discount * jnp.where(loop.reset, 0.0, discounted_return)
         trajectory = Trajectory(
-            obs=keep(loop.obs),
+            obs=envs.keep(loop.obs, view),
             raw_obs=loop.obs if view else None,
             reset=None,
             action=action,
@@ -166,7 +165,7 @@ def collect(
             discounted_return=None if reward_discount is None else discounted_return,
             terminated=timestep.terminated,
             truncated=timestep.truncated & ~timestep.terminated,
-            final_obs=keep(timestep.obs) if truncates else None,
+            final_obs=envs.keep(timestep.obs, view) if truncates else None,
             carry=net_carry if truncates else None,
         )
         loop = loop._replace(

@@ -131,21 +131,16 @@ def apart(first: Callable[[], Any], second: Callable[[], Any]) -> tuple[Any, Any
         TypeError: under differentiation, whose way back through branches of two devices is not known to be right.
     """
     traced, shapes = zip(*(jax.make_jaxpr(each, return_shape=True)() for each in (first, second)), strict=True)
-    vectors = [jax.eval_shape(_by_dtype, shape) for shape in shapes]
-    sizes = {name: max(each[name].size for each in vectors if name in each) for name in {**vectors[0], **vectors[1]}}
+    leaves = [jax.tree.leaves(shape) for shape in shapes]
+    sizes = [jax.eval_shape(to_words, each).size for each in leaves]
 
-    def padded(function: ClosedJaxpr) -> Callable[[], dict[str, jax.Array]]:
-        def own() -> dict[str, jax.Array]:
-            found = _by_dtype(jaxpr_as_fun(function)())
-            none = {name: jnp.zeros(0, name) for name in sizes}
-            return {name: jnp.pad(x, (0, sizes[name] - x.size)) for name, x in {**none, **found}.items()}
+    def message(function: ClosedJaxpr, size: int) -> Callable[[], jax.Array]:
+        return lambda: jnp.pad(to_words(_constant(jaxpr_as_fun(function)())), (0, max(sizes) - size))
 
-        return own
-
-    own = jax.lax.cond(jax.lax.axis_index(AXIS) == 0, *map(padded, traced))
-    both = dict(zip(own, _message(_constant(list(own.values()))), strict=True))
-    results = (_from_dtypes({name: x[i] for name, x in both.items()}, shape) for i, shape in enumerate(shapes))
-    return next(results), next(results)
+    own = jax.lax.cond(jax.lax.axis_index(AXIS) == 0, *map(message, traced, sizes))
+    both = zip(jax.lax.all_gather(own, AXIS), leaves, shapes, strict=True)
+    one, other = (jax.tree.unflatten(jax.tree.structure(shape), from_words(words, each)) for words, each, shape in both)
+    return one, other
 
 
 @jax.custom_jvp
@@ -159,25 +154,6 @@ def _constant_jvp(primals: Any, tangents: Any) -> Any:
         "no derivatives of an agent whose policy and value two devices learn apart (max_grad_norm=None); "
         "jaxppo.train trains it on one"
     )
-
-
-def _by_dtype(tree: Any) -> dict[str, jax.Array]:
-    """All leaves of a dtype as one vector."""
-    leaves = jax.tree.leaves(tree)
-    names = sorted({x.dtype.name for x in leaves})
-    return {name: jnp.concatenate([x.ravel() for x in leaves if x.dtype.name == name]) for name in names}
-
-
-def _from_dtypes(vectors: dict[str, jax.Array], like: Any) -> Any:
-    """The tree that `_by_dtype` made the vectors of, which may be longer; `like` has its shapes and dtypes."""
-    at = dict.fromkeys(vectors, 0)
-
-    def leaf(x: Any) -> jax.Array:
-        name, start = x.dtype.name, at[x.dtype.name]
-        at[name] += x.size
-        return vectors[name][start : start + x.size].reshape(x.shape)
-
-    return jax.tree.map(leaf, like)
 
 
 def mean(tree: Any) -> Any:

@@ -39,8 +39,10 @@ class EnvBatch(NamedTuple):
             return num_steps
         return math.ceil(num_steps / max(self.max_steps, 1))
 
-    def keep(self, obs: Any) -> Any:
-        """Observations as a segment keeps them: in a byte each where that is enough."""
+    def keep(self, obs: Any, view: Callable[[Any], Any] | None) -> Any:
+        """Observations as a segment keeps them: as the network views them, or in a byte each where that is enough."""
+        if view is not None:
+            return view(obs)
         return obs.astype(bool) if self.truths else obs
 
 

@@ -149,18 +149,24 @@ class SGD:
             aux = objective.adapt(aux, metrics["kl_update"])
         return SGDState(end.opt_state, aux), params, metrics
 
+    @property
+    def separate(self) -> bool:
+        """Whether nothing but the advantages joins the steps of policy and value, and they are worth a message.
+
+        What could join them is a norm of both gradients, or a common end of the steps.
+        """
+        enough = self.num_epochs * self.num_minibatches >= APART_STEPS
+        return self.max_grad_norm is None and self.kl_limit is None and enough
+
     def apart(self, network: Network, params: Any, observation: Any, minibatch_size: int) -> Halves | None:
         """How two devices learn policy and value apart from each other; None where they can't, or better don't.
 
-        They can where nothing but the advantages joins the two: no norm of both gradients, no common end of the steps,
-        and no vector of parameters to which dtypes of both are promoted. Arguments are as of `halves`, and
-        `minibatch_size` is in steps.
+        They can if the steps are `separate`, and there is no vector of parameters to which dtypes of both are promoted.
+        Arguments are as of `halves`, and `minibatch_size` is in steps.
         """
         alike = len({x.dtype for x in jax.tree.leaves(params)}) == 1
-        separate = self.max_grad_norm is None and self.kl_limit is None and alike
-        enough = self.num_epochs * self.num_minibatches >= APART_STEPS
         size = minibatch_size * sum(x.size for x in jax.tree.leaves(params))
-        return halves(network, params, observation) if separate and enough and size <= APART_SIZE else None
+        return halves(network, params, observation) if self.separate and alike and size <= APART_SIZE else None
 
     def _halves(
         self,
@@ -174,7 +180,7 @@ class SGD:
         learning_rate: jax.Array,
     ) -> tuple[_Progress, dict[str, jax.Array]]:
         """All steps of both halves, each on a device of its own: as `_epochs`."""
-        params = ravel_pytree(halves.params)[1](start.vector)
+        params = halves.params
 
         def learn(of_value: bool) -> tuple[_Progress, dict[str, jax.Array]]:
             vector, unravel = ravel_pytree(halves.half(params, of_value))
