@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax.errors import FlaxError
-from flax.linen.initializers import constant, lecun_normal
+from flax.linen.initializers import constant
 
 from jaxppo import backend, columns
 from jaxppo.distributions import Distribution
@@ -21,7 +21,7 @@ from jaxppo.envs.base import split_mask
 from jaxppo.fields import ConfigError, check, choice, flag, hyperparameters, plain, whole
 from jaxppo.networks.base import Network, join, split
 from jaxppo.networks.heads import BOX_POLICIES, Head, policy_head
-from jaxppo.networks.initial import times_orthogonal
+from jaxppo.networks.initial import times_lecun, times_orthogonal
 from jaxppo.networks.layers import Conv, Dense, NarrowDense, Recurrent, dense_abreast
 
 __all__ = ["CNN", "MLP", "ActorCritic", "Custom"]
@@ -92,10 +92,10 @@ class ActorCritic:
 
         def init(key: jax.Array) -> Any:
             # As few draws as will do: each takes XLA a while to compile.
-            key_module, key_kernels = jax.random.split(key) if self.orthogonal and self.draws else (key, key)
+            key_module, key_kernels = jax.random.split(key) if self.draws else (key, key)
             obs = jax.tree.map(lambda x: jnp.zeros((1, *x.shape), x.dtype), observation)
             params = module.init(key_module, initial_carry(1), obs, jnp.ones(1, bool))["params"]
-            return times_orthogonal(key_kernels, params, _is_kernel) if self.orthogonal else params
+            return (times_orthogonal if self.orthogonal else times_lecun)(key_kernels, params, _is_kernel)
 
         def apply(params: Any, carry: Any, obs: Any, reset: jax.Array) -> tuple[Any, Distribution, jax.Array]:
             return module.apply({"params": params}, carry, obs, reset)  # type: ignore[return-value]
@@ -114,8 +114,8 @@ class ActorCritic:
         raise NotImplementedError
 
     def kernel_init(self, gain: float) -> Callable[..., jax.Array]:
-        """How a layer's weights start; orthogonal ones as their gain, which `init` multiplies."""
-        return constant(gain) if self.orthogonal else lecun_normal()
+        """What the random weights of a layer are multiplied with: `init` has those."""
+        return constant(gain if self.orthogonal else 1.0)
 
 
 @hyperparameters
