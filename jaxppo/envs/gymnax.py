@@ -1,6 +1,7 @@
 """gymnax environments (1.0 or later) behind the protocol of `jaxppo.envs.base`."""
 
 import functools
+import importlib
 import importlib.util
 import math
 import os
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxppo.envs.base import Box, Discrete, Env, MultiDiscrete, Space, TimeStep, some_action, strong
+from jaxppo.envs.postponed import postponed
 from jaxppo.fields import ConfigError, suggest
 from jaxppo.interop import default_promotion
 
@@ -41,9 +43,7 @@ NEEDS = {
 
 def names() -> list[str]:
     """Every name that gymnax can make, those given to `gymnax.register` included."""
-    import gymnax
-
-    return list(gymnax.registered_envs)
+    return list(_gymnax().registered_envs)
 
 
 @functools.cache
@@ -53,8 +53,7 @@ def make(name: str) -> Env:
     Raises:
         ConfigError: the name is unknown, or the environment can't be constructed or trained.
     """
-    import gymnax
-
+    gymnax = _gymnax()
     if name not in gymnax.registered_envs:
         raise ConfigError("env", name, f"an environment that gymnax knows; {suggest(name, names())}")
     try:
@@ -144,6 +143,12 @@ def _are_truths(reset: Any, step: Any, space: Space, params: Any) -> bool:
     except Exception:  # of whatever kind: an environment may want its parameters as Python's own numbers
         return False
     return all(from_bool(jaxpr, var) for var in jaxpr.outvars)
+
+
+def _gymnax() -> Any:
+    """The package, whose environments import what only their drawings need: 140 MiB, and most of a second."""
+    with postponed("matplotlib.pyplot", "seaborn"):
+        return importlib.import_module("gymnax")
 
 
 def _observe(obs: Any, space: Any) -> Any:
