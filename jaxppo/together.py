@@ -79,7 +79,7 @@ def gather(tree: Any, axis: Any = 0) -> Any:
     small = [has_words(x) and x.size * x.dtype.itemsize <= MESSAGE for x in leaves]
     every = iter(_message([x for x, packed in zip(leaves, small, strict=True) if packed]))
     whole = [
-        jnp.concatenate(list(next(every)), axis) if packed else jax.lax.all_gather(x, AXIS, axis=axis, tiled=True)
+        jnp.concatenate(list(next(every)), axis) if packed else jnp.concatenate(list(jax.lax.all_gather(x, AXIS)), axis)
         for x, axis, packed in zip(leaves, axes, small, strict=True)
     ]
     return jax.tree.unflatten(structure, whole)

@@ -40,10 +40,15 @@ class EnvBatch(NamedTuple):
         return math.ceil(num_steps / max(self.max_steps, 1))
 
     def keep(self, obs: Any, view: Callable[[Any], Any] | None) -> Any:
-        """Observations as a segment keeps them: as the network views them, or in a byte each where that is enough."""
+        """Observations [N, …] as a segment keeps them: as the network views them, or in a byte each where that is enough.
+
+        In rows [N, F]: XLA copies and gathers arrays on a CPU by the length of their last axis.
+        """
         if view is not None:
-            return view(obs)
-        return obs.astype(bool) if self.truths else obs
+            obs = view(obs)
+        elif self.truths:
+            obs = obs.astype(bool)
+        return jax.tree.map(lambda x: x.reshape(len(x), -1) if x.ndim > 2 else x, obs)
 
 
 def batch(env: Env, params: Any, num_envs: int, num_settings: int) -> EnvBatch:
