@@ -20,7 +20,7 @@ import numpy as np
 from jaxppo.compilation import compiler_options
 from jaxppo.config import Config, canonical
 from jaxppo.devices import Spread, fill, spread
-from jaxppo.training import init_step, update_step
+from jaxppo.training import init_step, update_step, with_all_envs, with_own_envs
 from jaxppo.types import Metrics, TrainState
 
 __all__ = [
@@ -170,11 +170,12 @@ def interruption() -> Iterator[list[int]]:
 
 
 def _init(_: None, config: Config, key: jax.Array) -> TrainState:
-    return init_step(config, key)
+    return with_all_envs(config, init_step(config, key))
 
 
 def _chunk(num_updates: jax.Array, config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
     """`num_updates` updates of one agent, at most `CHUNK_UPDATES`, and their metrics in a buffer of that size."""
+    state = with_own_envs(state)
     shapes = jax.eval_shape(update_step, config, state)[1]
     buffer = jax.tree.map(lambda leaf: jnp.zeros((CHUNK_UPDATES, *leaf.shape), leaf.dtype), shapes)
 
@@ -182,7 +183,8 @@ def _chunk(num_updates: jax.Array, config: Config, state: TrainState) -> tuple[T
         state, metrics = update_step(config, carry[0])
         return state, jax.tree.map(lambda old, new: old.at[i].set(new), carry[1], metrics)
 
-    return jax.lax.fori_loop(0, num_updates, body, (state, buffer))
+    state, buffer = jax.lax.fori_loop(0, num_updates, body, (state, buffer))
+    return with_all_envs(config, state), buffer
 
 
 @cache

@@ -1,5 +1,6 @@
 """Collection: one scan over T steps of N environments, with auto-reset and episode statistics in one place."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -97,17 +98,17 @@ def start(envs: EnvBatch, network: Network, keys: jax.Array) -> EnvLoop:
 
 
 def draw(
-    network: Network, params: Any, view: Any, loop: EnvLoop, key: jax.Array, num_steps: int, num_others: int
+    network: Network, params: Any, view: Any, loop: EnvLoop, key: jax.Array, shape: tuple[int, int], num_others: int
 ) -> tuple[jax.Array, Draws]:
-    """Other keys, as many as asked for, and what a segment of T steps takes, of all N environments in `loop`.
+    """Other keys, as many as asked for, and what a segment of shape (T, N) takes, N environments on all devices.
 
     All by one call of the generator: each is a loop, which takes XLA a while to compile. Consumes `key`.
     """
     see = view or (lambda obs: obs)
     distribution = jax.eval_shape(lambda: network.apply(params, loop.carry, see(loop.obs), loop.reset)[1])
-    num_envs, each = len(loop.reset), 2 + distribution.num_keys
-    keys = jax.random.split(key, num_others + num_steps * num_envs * each)
-    steps = keys[num_others:].reshape(num_steps, num_envs, each)
+    each = 2 + distribution.num_keys
+    keys = jax.random.split(key, num_others + math.prod(shape) * each)
+    steps = keys[num_others:].reshape(*shape, each)
     return keys[:num_others], Draws(distribution.noise(steps[..., 2:]), steps[..., 0], steps[..., 1])
 
 

@@ -67,8 +67,8 @@ def share(tree: Any, axis: int = 0) -> Any:
     return jax.tree.map(own, tree)
 
 
-def gather(tree: Any, axis: Any = 0) -> Any:
-    """All devices' shares of every leaf, one after the other along an axis; small ones in one message.
+def gather(tree: Any, axis: Any = 0, *, packed: bool = True) -> Any:
+    """All devices' shares of every leaf, one after the other along an axis; small ones in one message, if `packed`.
 
     The axis is that of all leaves, or a tree of axes for the subtrees.
     """
@@ -76,13 +76,18 @@ def gather(tree: Any, axis: Any = 0) -> Any:
         return tree
     leaves, structure = jax.tree.flatten(tree)
     axes = jax.tree.leaves(jax.tree.map(lambda one, subtree: jax.tree.map(lambda _: one, subtree), axis, tree))
-    small = [has_words(x) and x.size * x.dtype.itemsize <= MESSAGE for x in leaves]
-    every = iter(_message([x for x, packed in zip(leaves, small, strict=True) if packed]))
-    whole = [
-        jnp.concatenate(list(next(every)), axis) if packed else jnp.concatenate(list(jax.lax.all_gather(x, AXIS)), axis)
-        for x, axis, packed in zip(leaves, axes, small, strict=True)
-    ]
-    return jax.tree.unflatten(structure, whole)
+    small = [packed and has_words(x) and x.size * x.dtype.itemsize <= MESSAGE for x in leaves]
+    messages = iter(_message([x for x, is_small in zip(leaves, small, strict=True) if is_small]))
+    every = [next(messages) if one else jax.lax.all_gather(x, AXIS) for x, one in zip(leaves, small, strict=True)]
+    return jax.tree.unflatten(structure, list(map(_in_line, every, axes)))
+
+
+def _in_line(every: jax.Array, axis: int) -> jax.Array:
+    """Shares [devices, …], one after the other along an axis of theirs."""
+    if axis == 0:
+        return every.reshape(-1, *every.shape[2:])
+    # Not all_gather along the axis: on a CPU that transposes what is sent and what is received.
+    return jnp.concatenate(list(every), axis)
 
 
 @jax.custom_jvp
@@ -117,9 +122,9 @@ def share_envs(tree: Any, axis: int = 0) -> Any:
     return share(tree, axis) if divides_envs(num_envs) else tree
 
 
-def gather_envs(tree: Any, num_envs: int, axis: Any = 0) -> Any:
+def gather_envs(tree: Any, num_envs: int, axis: Any = 0, *, packed: bool = True) -> Any:
     """What all environments have, of what those of each device do; see `gather`."""
-    return gather(tree, axis) if divides_envs(num_envs) else tree
+    return gather(tree, axis, packed=packed) if divides_envs(num_envs) else tree
 
 
 def apart(first: Callable[[], Any], second: Callable[[], Any]) -> tuple[Any, Any]:

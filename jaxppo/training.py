@@ -65,9 +65,9 @@ def update(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
 
 @program
 def _train(config: Config, key: jax.Array) -> Result:
-    return Result(
-        *jax.lax.scan(lambda state, _: update_step(config, state), init_step(config, key), length=config.num_updates)
-    )
+    start = init_step(config, key)
+    end, metrics = jax.lax.scan(lambda state, _: update_step(config, state), start, length=config.num_updates)
+    return Result(with_all_envs(config, end), metrics)
 
 
 def build(config: Config, num_envs: int | None = None) -> tuple[EnvBatch, Network]:
@@ -77,8 +77,19 @@ def build(config: Config, num_envs: int | None = None) -> tuple[EnvBatch, Networ
     return batch(env, env_params, num_envs or config.num_envs, config.num_envs), config.make_network()
 
 
+def with_own_envs(state: TrainState) -> TrainState:
+    """The state with this device's environments only, as the steps below take it; see `together.share_envs`."""
+    return state.replace(loop=together.share_envs(state.loop))
+
+
+def with_all_envs(config: Config, state: TrainState) -> TrainState:
+    """The state with the environments of all devices that train the agent together."""
+    # Once, so one message for each array, which takes less to compile than one for all.
+    return state.replace(loop=together.gather_envs(state.loop, config.num_envs, packed=False))
+
+
 def init_step(config: Config, key: jax.Array) -> TrainState:
-    """`init` without its own jit, for use inside a compiled program. Consumes `key`."""
+    """`init` without its own jit, for use inside a compiled program: of this device's environments. Consumes `key`."""
     env_batch, network = build(config)
     keys = jax.random.split(key, 2 + config.num_envs)
     params = network.init(keys[0])
@@ -87,20 +98,19 @@ def init_step(config: Config, key: jax.Array) -> TrainState:
         policy=Policy(params, RunningMoments.zeros(seen) if config.normalize_obs else None),
         reward_moments=RunningMoments.zeros(jnp.zeros(())) if config.normalize_reward else None,
         learner=config.learner.init(params),
-        loop=together.gather_envs(start(env_batch, network, keys[2:]), config.num_envs),
+        loop=start(env_batch, network, keys[2:]),
         key=keys[1],
         num_updates=jnp.zeros((), jnp.int32),
     )
 
 
 def update_step(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
-    """`update` without its own jit, for use inside a compiled program."""
+    """`update` without its own jit, for use inside a compiled program: of a state with this device's environments."""
     (key, key_learn), draws = draw_segment(config, state)
-    own = state.replace(loop=together.share_envs(state.loop))
-    loop, trajectory, episodes = collect_segment(config, own, draws)
-    segment, obs_moments, reward_moments = learning_batch(config, own, loop, trajectory)
-    axes = (0, 0, Batch._make([1] * len(Batch._fields))._replace(carry=0))
-    loop, episodes, segment = together.gather_envs((loop, episodes, segment), config.num_envs, axes)
+    loop, trajectory, episodes = collect_segment(config, state, draws)
+    segment, obs_moments, reward_moments = learning_batch(config, state, loop, trajectory)
+    axes = (0, Batch._make([1] * len(Batch._fields))._replace(carry=0))
+    episodes, segment = together.gather_envs((episodes, segment), config.num_envs, axes)
     progress = jnp.minimum(state.num_updates / config.num_updates, 1.0)
     learner, params, metrics = config.learner.update(
         config.make_network(), state.learner, state.policy.params, segment, key_learn, progress
@@ -122,7 +132,13 @@ def draw_segment(config: Config, state: TrainState) -> tuple[jax.Array, Draws]:
     """The keys [2] for the next update and for the learner, and what collection draws. Consumes `state.key`."""
     _, network = build(config)
     return draw(
-        network, state.policy.params, _view(config, state), state.loop, state.key, config.num_steps, num_others=2
+        network,
+        state.policy.params,
+        _view(config, state),
+        state.loop,
+        state.key,
+        (config.num_steps, config.num_envs),
+        num_others=2,
     )
 
 

@@ -32,7 +32,7 @@ def segments(env, network, params, count=2, num_steps=T, discount=None, env_para
 
     @jax.jit
     def run(loop, key):
-        _, draws = draw(network, params, None, loop, key, num_steps, 0)
+        _, draws = draw(network, params, None, loop, key, (num_steps, len(loop.reset)), 0)
         return collect(many, network, params, None, loop, draws, discount)
 
     for key in keys[1:]:
