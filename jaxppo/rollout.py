@@ -30,7 +30,7 @@ class Trajectory(NamedTuple):
     """One segment: every leaf is [T, N, …].
 
     Attributes:
-        obs: observations as the network saw them; as bools where they are zeros and ones.
+        obs: observations as the network saw them, in rows; as bools where they are zeros and ones.
         raw_obs: observations before normalisation; None where there is none.
         reset: bool. An episode begins with `obs`.
         action: as sampled.

@@ -50,6 +50,36 @@ print(sorted(changed))
     assert fresh(code).strip() == "[]"
 
 
+def test_no_drawing_without_a_picture():
+    """The libraries that gymnax draws with are not imported with its environments, but as soon as they are used."""
+    code = """
+import sys
+import jaxppo
+jaxppo.Config(env="Pong-misc")
+print(sorted({"matplotlib.pyplot", "seaborn", "pandas", "scipy.stats"} & set(sys.modules)))
+from gymnax.environments.misc import pong
+assert type(pong.plt).__name__ == "_Postponed" and not hasattr(pong.sns, "__file__")
+assert "seaborn" not in sys.modules
+assert pong.sns.color_palette is sys.modules["seaborn"].color_palette
+from matplotlib import pyplot
+assert pong.plt.subplots is pyplot.subplots and pong.plt is not pyplot
+"""
+    assert fresh(code).strip() == "[]"
+
+
+def test_drawing_libraries_that_are_there_stay():
+    """Modules imported before gymnax are what its environments get."""
+    code = """
+import sys
+from matplotlib import pyplot
+import jaxppo
+jaxppo.Config(env="Pong-misc")
+from gymnax.environments.misc import pong
+print(pong.plt is pyplot is sys.modules["matplotlib.pyplot"])
+"""
+    assert fresh(code).strip() == "True"
+
+
 @pytest.mark.parametrize("name", jaxppo.__all__)
 def test_every_public_name_resolves(name):
     """Each name in `__all__` is an attribute, and listed by `dir`."""

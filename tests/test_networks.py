@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from scipy.stats import beta, kstest
+from scipy.stats import beta, kstest, truncnorm
 
 import jaxppo
 from jaxppo.distributions import Beta, Categorical, Gaussian, TanhGaussian
 from jaxppo.envs import Box, Discrete, MultiDiscrete
+from jaxppo.networks.base import seeing
 from jaxppo.networks.layers import Conv, Recurrent
 
 KEY = jax.random.key(0)
@@ -67,6 +68,72 @@ def test_not_orthogonal_on_request():
     _, params = build(jaxppo.MLP(hidden=(16,), orthogonal=False), Discrete(2))
     w = np.asarray(params["actor_0"]["kernel"])
     assert np.abs(w @ w.T - np.diag(np.diag(w @ w.T))).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("spec", "shape"),
+    [
+        (jaxppo.MLP(hidden=(8, 5), orthogonal=False), (3,)),
+        (jaxppo.MLP(hidden=(4,), memory="gru", memory_size=4, orthogonal=False), (3,)),
+        (jaxppo.CNN(hidden=(4,), filters=(2,), orthogonal=False), (4, 4, 2)),
+    ],
+    ids=["mlp", "gru", "cnn"],
+)
+def test_lecun_layers(spec, shape):
+    """With orthogonal=False weights are truncated normal ones of variance one over the inputs; biases are 0."""
+    network, _ = build(spec, Discrete(2), shape)
+    params = jax.jit(jax.vmap(network.init))(jax.random.split(KEY, 20_000))
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    corners = []
+    for path, leaf in leaves:
+        values = np.asarray(leaf)
+        if path[-1].key == "bias":
+            np.testing.assert_array_equal(values, 0)
+            continue
+        inputs = values.shape[1]
+        assert abs(values.var() * inputs - 1) < 0.03
+        for element in (values[:, 0, 0], values[:, -1, -1]):
+            scaled = element * np.sqrt(inputs) * truncnorm(-2, 2).std()
+            assert kstest(scaled, truncnorm(-2, 2).cdf).pvalue > 1e-4
+            corners.append(scaled)
+    assert len(corners) >= 12
+    assert np.abs(np.corrcoef(corners) - np.eye(len(corners))).max() < 0.04
+
+
+def test_a_module_of_ones_own_draws_its_weights():
+    """With orthogonal=False too, and not from the key of the other layers."""
+    module = nn.Dense(5, kernel_init=nn.initializers.uniform(1.0))
+    _, params = build(jaxppo.Custom(module=module, hidden=(4,), orthogonal=False), Discrete(2))
+    drawn = np.asarray(params["actor_module"]["kernel"])
+    assert drawn.shape == (6, 5)
+    assert 0 <= drawn.min() < 0.2
+    assert 0.8 < drawn.max() <= 1
+    assert np.unique(drawn).size == drawn.size
+
+
+@pytest.mark.parametrize("memory", ["none", "gru"])
+def test_observations_in_rows_are_seen_for_what_they_are(memory):
+    """As bools or not, step by step and in segments, of one part or several."""
+    like = {"image": jax.ShapeDtypeStruct((1, 3, 2), jnp.float32), "x": jax.ShapeDtypeStruct((4,), jnp.float32)}
+    like["y"] = jax.ShapeDtypeStruct((), jnp.float32)
+    spec = jaxppo.MLP(hidden=(8,), memory=memory, memory_size=4)
+    plain = spec.build(like, Discrete(2))
+    network, params = seeing(plain, like), plain.init(KEY)
+    obs = {name: np.random.default_rng(0).integers(0, 2, (5, 1, *each.shape)) for name, each in like.items()}
+    rows = {name: x.reshape(5, 1, -1) if x.ndim > 3 else x for name, x in obs.items()}
+    obs, floats, bools = (
+        jax.tree.map(lambda x, kind=kind: jnp.asarray(x, kind), each)
+        for each, kind in ((obs, float), (rows, float), (rows, bool))
+    )
+    assert floats["image"].shape == (5, 1, 6)
+    carry, reset = plain.initial_carry(1), jnp.zeros((5, 1), bool)
+    for kept in (floats, bools):
+        for both in (True, False):
+            found = network.replay(params, carry, kept, reset, both=both)
+            jax.tree.map(np.testing.assert_array_equal, found, plain.replay(params, carry, obs, reset, both=both))
+        first, kept_first = jax.tree.map(lambda x: x[0], (obs, kept))
+        found = network.apply(params, carry, kept_first, reset[0])
+        jax.tree.map(np.testing.assert_array_equal, found, plain.apply(params, carry, first, reset[0]))
 
 
 def test_torsos_start_different():

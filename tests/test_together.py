@@ -42,6 +42,7 @@ def one_more(tree):
 
 
 DIVIDED = {
+    "images": {"env": "Asterix-MinAtar", "total_timesteps": 128},
     "a gaussian, all that is normalised": {"env": "Pendulum-v1", "normalize_obs": True, "normalize_reward": True},
     "memory, truncations": {
         "network": jaxppo.MLP(hidden=(8,), memory="lstm", memory_size=8),

@@ -40,9 +40,9 @@ class EnvBatch(NamedTuple):
         return math.ceil(num_steps / max(self.max_steps, 1))
 
     def keep(self, obs: Any, view: Callable[[Any], Any] | None) -> Any:
-        """Observations [N, …] as a segment keeps them: as the network views them, or in a byte each where that is enough.
+        """Observations [N, …] as a segment keeps them: as viewed by the network, or in a byte each if that is enough.
 
-        In rows [N, F]: XLA copies and gathers arrays on a CPU by the length of their last axis.
+        In rows [N, F], since XLA gathers and copies arrays on a CPU along their last axis, which is short in images.
         """
         if view is not None:
             obs = view(obs)
