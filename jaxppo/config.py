@@ -148,7 +148,7 @@ class Config:
         """The network bound to the environment's spaces."""
         env = self.make_env()
         network = self.network.build(env.observation, env.action_space(envs.override(env, self.env_params)))
-        return seeing(network, env.observation)
+        return seeing(network, env.observation) if env.truths else network
 
 
 def batch_axes(config: Config) -> Config:

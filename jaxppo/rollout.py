@@ -14,6 +14,7 @@ from jaxppo.distributions import Distribution
 from jaxppo.envs.base import Box, Space
 from jaxppo.envs.batch import EnvBatch
 from jaxppo.flops import count_equations
+from jaxppo.images import in_rows
 from jaxppo.networks import Network
 from jaxppo.types import EnvLoop
 
@@ -30,7 +31,7 @@ class Trajectory(NamedTuple):
     """One segment: every leaf is [T, N, …].
 
     Attributes:
-        obs: observations as the network saw them, in rows; as bools where they are zeros and ones.
+        obs: observations as the network saw them; as bools where they are zeros and ones.
         raw_obs: observations before normalisation; None where there is none.
         reset: bool. An episode begins with `obs`.
         action: as sampled.
@@ -156,7 +157,7 @@ def collect(
         if reward_discount is not None:
             discounted_return = timestep.reward + reward_discount * jnp.where(loop.reset, 0.0, discounted_return)
         trajectory = Trajectory(
-            obs=envs.keep(loop.obs, view),
+            obs=jax.tree.map(lambda x: in_rows(x, 1), envs.keep(loop.obs, view)),
             raw_obs=loop.obs if view else None,
             reset=None,
             action=action,
@@ -181,7 +182,9 @@ def collect(
     drawn = (own.noise, own.transition, jax.vmap(ahead)(own.reset))
     after, trajectory = _scan(step, loop, drawn, envs.alike)
     done = trajectory.terminated | trajectory.truncated
-    trajectory = trajectory._replace(reset=jnp.concatenate([loop.reset[None], done[:-1]]))
+    kept = jax.eval_shape(lambda: envs.keep(loop.obs, view))
+    obs = jax.tree.map(lambda x, first: x.reshape(num_steps, *first.shape), trajectory.obs, kept)
+    trajectory = trajectory._replace(obs=obs, reset=jnp.concatenate([loop.reset[None], done[:-1]]))
     if values_after:
         value = network.replay(params, (), trajectory.obs, trajectory.reset, both=False)[1]
         trajectory = trajectory._replace(value=value)

@@ -18,6 +18,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, PartitionSpec
 
+from jaxppo.images import in_rows
 from jaxppo.words import from_words, has_words, to_words
 
 __all__ = [
@@ -78,16 +79,23 @@ def gather(tree: Any, axis: Any = 0, *, packed: bool = True) -> Any:
     axes = jax.tree.leaves(jax.tree.map(lambda one, subtree: jax.tree.map(lambda _: one, subtree), axis, tree))
     small = [packed and has_words(x) and x.size * x.dtype.itemsize <= MESSAGE for x in leaves]
     messages = iter(_message([x for x, is_small in zip(leaves, small, strict=True) if is_small]))
-    every = [next(messages) if one else jax.lax.all_gather(x, AXIS) for x, one in zip(leaves, small, strict=True)]
+    every = [next(messages) if one else _alone(x) for x, one in zip(leaves, small, strict=True)]
     return jax.tree.unflatten(structure, list(map(_in_line, every, axes)))
+
+
+def _alone(x: jax.Array) -> jax.Array:
+    """That of all devices, [devices, …], in a message of its own."""
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(_alone(jax.random.key_data(x)), impl=jax.random.key_impl(x))
+    return jax.lax.all_gather(x, AXIS)
 
 
 def _in_line(every: jax.Array, axis: int) -> jax.Array:
     """Shares [devices, …], one after the other along an axis of theirs."""
-    if axis == 0:
-        return every.reshape(-1, *every.shape[2:])
+    count, size = len(every), every.shape[1 + axis]
     # Not all_gather along the axis: on a CPU that transposes what is sent and what is received.
-    return jnp.concatenate(list(every), axis)
+    rows = jnp.concatenate(list(in_rows(every, axis + 2)), axis) if axis else every
+    return rows.reshape(*every.shape[1 : 1 + axis], count * size, *every.shape[2 + axis :])
 
 
 @jax.custom_jvp

@@ -15,8 +15,7 @@ class Batch(NamedTuple):
     """What a learner learns from: one segment of every environment.
 
     Attributes:
-        obs: [T, N] or [T, N, F] as the network saw them, normalised if the config says so: those of several axes as
-            rows, and zeros and ones perhaps as bools, which `Network.replay` and `apply` take for what they are.
+        obs: [T, N, …] as the network saw them, normalised if the config says so.
         reset: bool [T, N]. An episode begins with this observation.
         carry: [N, …] the network's carry before the first step; `()` if it has none.
         action: [T, N, …] as sampled, before any clipping to bounds.

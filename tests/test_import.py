@@ -63,8 +63,28 @@ assert "seaborn" not in sys.modules
 assert pong.sns.color_palette is sys.modules["seaborn"].color_palette
 from matplotlib import pyplot
 assert pong.plt.subplots is pyplot.subplots and pong.plt is not pyplot
+import pickle
+assert pickle.loads(pickle.dumps(pong.plt)) is pyplot
 """
     assert fresh(code).strip() == "[]"
+
+
+def test_what_is_asked_for_at_once_is_imported_at_once():
+    """A module that is used while it is postponed, perhaps by another thread, is the real one from then on."""
+    code = """
+import sys
+from jaxppo.envs.postponed import postponed
+with postponed("colorsys", "wave"):
+    import colorsys, wave
+    assert type(colorsys).__name__ == type(wave).__name__ == "_Postponed"
+    assert colorsys.rgb_to_hsv(1, 0, 0) == (0, 1, 1)
+    import colorsys as real
+    assert type(real).__name__ == "module"
+    assert sys.modules["wave"] is wave
+assert sys.modules["colorsys"] is real
+print("wave" in sys.modules)
+"""
+    assert fresh(code).strip() == "False"
 
 
 def test_drawing_libraries_that_are_there_stay():

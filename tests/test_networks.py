@@ -12,7 +12,6 @@ from scipy.stats import beta, kstest, truncnorm
 import jaxppo
 from jaxppo.distributions import Beta, Categorical, Gaussian, TanhGaussian
 from jaxppo.envs import Box, Discrete, MultiDiscrete
-from jaxppo.networks.base import seeing
 from jaxppo.networks.layers import Conv, Recurrent
 
 KEY = jax.random.key(0)
@@ -111,29 +110,12 @@ def test_a_module_of_ones_own_draws_its_weights():
     assert np.unique(drawn).size == drawn.size
 
 
-@pytest.mark.parametrize("memory", ["none", "gru"])
-def test_observations_in_rows_are_seen_for_what_they_are(memory):
-    """As bools or not, step by step and in segments, of one part or several."""
-    like = {"image": jax.ShapeDtypeStruct((1, 3, 2), jnp.float32), "x": jax.ShapeDtypeStruct((4,), jnp.float32)}
-    like["y"] = jax.ShapeDtypeStruct((), jnp.float32)
-    spec = jaxppo.MLP(hidden=(8,), memory=memory, memory_size=4)
-    plain = spec.build(like, Discrete(2))
-    network, params = seeing(plain, like), plain.init(KEY)
-    obs = {name: np.random.default_rng(0).integers(0, 2, (5, 1, *each.shape)) for name, each in like.items()}
-    rows = {name: x.reshape(5, 1, -1) if x.ndim > 3 else x for name, x in obs.items()}
-    obs, floats, bools = (
-        jax.tree.map(lambda x, kind=kind: jnp.asarray(x, kind), each)
-        for each, kind in ((obs, float), (rows, float), (rows, bool))
-    )
-    assert floats["image"].shape == (5, 1, 6)
-    carry, reset = plain.initial_carry(1), jnp.zeros((5, 1), bool)
-    for kept in (floats, bools):
-        for both in (True, False):
-            found = network.replay(params, carry, kept, reset, both=both)
-            jax.tree.map(np.testing.assert_array_equal, found, plain.replay(params, carry, obs, reset, both=both))
-        first, kept_first = jax.tree.map(lambda x: x[0], (obs, kept))
-        found = network.apply(params, carry, kept_first, reset[0])
-        jax.tree.map(np.testing.assert_array_equal, found, plain.apply(params, carry, first, reset[0]))
+def test_weights_are_of_single_precision():
+    """Also where JAX draws in double precision unless told otherwise."""
+    with jax.enable_x64(True):
+        for orthogonal in (True, False):
+            _, params = build(jaxppo.MLP(hidden=(4,), orthogonal=orthogonal), Discrete(2))
+            assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("float32")}
 
 
 def test_torsos_start_different():

@@ -9,11 +9,13 @@ import pytest
 
 import jaxppo
 from jaxppo import envs, rollout, training
+from jaxppo.config import canonical
 from jaxppo.distributions import Gaussian
 from jaxppo.envs import wrappers
 from jaxppo.envs.batch import EnvBatch, batch
 from jaxppo.networks import Network
 from jaxppo.rollout import collect, draw, start
+from jaxppo.training import collect_segment, draw_segment, init_step
 
 T, N = 16, 3
 
@@ -253,3 +255,21 @@ def test_a_state_may_hold_a_key():
     env = envs.Env("keyed", None, shape, reset, step, lambda params: envs.Discrete(2), lambda params: 4)
     trajectory, _ = joined(env)
     assert len(set(trajectory.reward.ravel().tolist())) == trajectory.reward.size
+
+
+def test_images_keep_their_shape():
+    """Whatever they are copied as; the next segment begins with what was seen last, and values are of what was seen."""
+    config = canonical(jaxppo.Config(env="Asterix-MinAtar", num_envs=2, num_steps=8, total_timesteps=16))
+
+    @jax.jit
+    def segment(state):
+        loop, trajectory, _ = collect_segment(config, state, draw_segment(config, state)[1])
+        return state.replace(loop=loop), trajectory
+
+    between, first = segment(init_step(config, jax.random.key(0)))
+    _, second = segment(between)
+    assert first.obs.shape == (8, 2, *config.make_env().observation.shape) == (8, 2, 10, 10, 4)
+    np.testing.assert_array_equal(second.obs[0], between.loop.obs)
+    assert len(np.unique(first.obs.reshape(16, -1), axis=0)) > 1
+    _, _, value = config.make_network().apply(between.policy.params, (), first.obs[3], first.reset[3])
+    np.testing.assert_allclose(first.value[3], value, rtol=1e-5)

@@ -190,6 +190,26 @@ def test_large_arrays_and_small_ones(monkeypatch):
 
 
 @pytest.mark.usefixtures("worth")
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_whatever_an_environment_holds(packed, axis, monkeypatch):
+    """Keys, images and arrays without elements, in one message or in their own."""
+    tree = {
+        "keys": jax.random.split(KEY, (4, 4)),
+        "empty": jnp.zeros((4, 4, 0, 3)),
+        "image": jnp.arange(96).reshape(4, 4, 3, 2),
+        "number": jnp.arange(16.0).reshape(4, 4),
+    }
+    monkeypatch.setattr(together, "MESSAGE", 64)  # some of them are too large for it
+
+    def there_and_back(tree):
+        return together.gather(together.share(tree, axis), axis, packed=packed)
+
+    found = jax.jit(together.everyone(there_and_back, tuple(jax.local_devices()[:2])))(tree)
+    found["keys"], tree["keys"] = map(jax.random.key_data, (found["keys"], tree["keys"]))
+    jax.tree.map(np.testing.assert_array_equal, found, tree)
+
+
 def test_derivatives_through_messages():
     """Those of a run divided by samples are the ones on a single device; of policy and value apart there are none."""
 

@@ -40,15 +40,10 @@ class EnvBatch(NamedTuple):
         return math.ceil(num_steps / max(self.max_steps, 1))
 
     def keep(self, obs: Any, view: Callable[[Any], Any] | None) -> Any:
-        """Observations [N, …] as a segment keeps them: as viewed by the network, or in a byte each if that is enough.
-
-        In rows [N, F], since XLA gathers and copies arrays on a CPU along their last axis, which is short in images.
-        """
+        """Observations as a segment keeps them: as the network views them, or in a byte each where that is enough."""
         if view is not None:
-            obs = view(obs)
-        elif self.truths:
-            obs = obs.astype(bool)
-        return jax.tree.map(lambda x: x.reshape(len(x), -1) if x.ndim > 2 else x, obs)
+            return view(obs)
+        return obs.astype(bool) if self.truths else obs
 
 
 def batch(env: Env, params: Any, num_envs: int, num_settings: int) -> EnvBatch:

@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import math
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -147,8 +148,10 @@ def _are_truths(reset: Any, step: Any, space: Space, params: Any) -> bool:
 
 def _gymnax() -> Any:
     """The package, whose environments import what only their drawings need: 140 MiB, and most of a second."""
-    with postponed("matplotlib.pyplot", "seaborn"):
-        return importlib.import_module("gymnax")
+    if "gymnax" not in sys.modules:
+        with postponed("matplotlib.pyplot", "seaborn"):
+            importlib.import_module("gymnax")
+    return sys.modules["gymnax"]
 
 
 def _observe(obs: Any, space: Any) -> Any:

@@ -16,7 +16,17 @@ class _Postponed(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # asked for by the import system, or by whoever looks through all modules
             raise AttributeError(name)
+        _forget(self)
         return getattr(importlib.import_module(self.__name__), name)
+
+    def __reduce__(self) -> Any:
+        return importlib.import_module, (self.__name__,)
+
+
+def _forget(module: ModuleType) -> None:
+    """Let the next import of its name find the real one."""
+    if sys.modules.get(module.__name__) is module:
+        del sys.modules[module.__name__]
 
 
 @contextmanager
@@ -30,6 +40,5 @@ def postponed(*names: str) -> Iterator[None]:
     try:
         yield
     finally:
-        for name, module in absent.items():
-            if sys.modules.get(name) is module:
-                del sys.modules[name]
+        for module in absent.values():
+            _forget(module)

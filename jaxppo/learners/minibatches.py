@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxppo.distributions import Distribution
 from jaxppo.fields import check
+from jaxppo.images import in_rows
 from jaxppo.networks import Network
 from jaxppo.networks.base import join
 from jaxppo.shuffle import permutations
@@ -70,7 +71,7 @@ def predict(network: Network, params: Any, samples: Samples, *, both: bool = Tru
 
 def take(samples: Samples, rows: jax.Array) -> Samples:
     """The samples at `rows`, of any shape: every leaf is [*rows.shape, …]."""
-    return jax.tree.map(lambda x: x[rows], samples)
+    return jax.tree.map(lambda x: in_rows(x, 1)[rows].reshape(*rows.shape, *x.shape[1:]), samples)
 
 
 def standardise(advantage: jax.Array, first_axis: int = 0) -> jax.Array:

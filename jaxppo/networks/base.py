@@ -5,7 +5,6 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxppo.distributions import Distribution
 
@@ -68,24 +67,19 @@ class Network(NamedTuple):
 
 
 def seeing(network: Network, observation: Any) -> Network:
-    """The network, which sees such observations also as a segment keeps them: as bools, in rows."""
+    """The network, which sees such observations also where a segment keeps them as bools."""
     unroll = network.unroll
 
-    def seen(obs: Any, num_axes: int) -> Any:
-        """Of observations with so many axes in front of their own."""
-
-        def one(x: Any, like: Any) -> Any:
-            if np.ndim(x) == num_axes + 1 and len(like.shape) > 1:
-                x = x.reshape(*x.shape[:num_axes], *like.shape)
-            return x.astype(like.dtype) if getattr(x, "dtype", None) == jnp.bool_ else x
-
-        return jax.tree.map(one, obs, observation)
+    def numbers(obs: Any) -> Any:
+        return jax.tree.map(
+            lambda x, like: x.astype(like.dtype) if getattr(x, "dtype", None) == jnp.bool_ else x, obs, observation
+        )
 
     def apply(params: Any, carry: Any, obs: Any, reset: jax.Array) -> tuple[Any, Distribution, jax.Array]:
-        return network.apply(params, carry, seen(obs, 1), reset)
+        return network.apply(params, carry, numbers(obs), reset)
 
     def unrolled(params: Any, carry: Any, obs: Any, reset: jax.Array) -> tuple[Distribution, jax.Array]:
-        return unroll(params, carry, seen(obs, 2), reset)  # type: ignore[misc]
+        return unroll(params, carry, numbers(obs), reset)  # type: ignore[misc]
 
     return network._replace(apply=apply, unroll=unroll and unrolled)
 

@@ -27,7 +27,7 @@ def times_lecun(key: jax.Array, params: Any, chosen: Callable[[Any], bool]) -> A
     weights = [leaf for _, leaf in leaves]
     drawn = [i for i, (path, _) in enumerate(leaves) if chosen(path)]
     sizes = [weights[i].size for i in drawn]
-    noises = jnp.split(jax.random.truncated_normal(key, -2, 2, (sum(sizes),)), np.cumsum(sizes)[:-1])
+    noises = jnp.split(jax.random.truncated_normal(key, -2, 2, (sum(sizes),), jnp.float32), np.cumsum(sizes)[:-1])
     for i, noise in zip(drawn, noises, strict=True):
         weights[i] *= noise.reshape(weights[i].shape) / (TRUNCATED_STD * math.sqrt(len(weights[i])))
     return jax.tree.unflatten(structure, weights)
@@ -53,7 +53,7 @@ def times_orthogonal(key: jax.Array, params: Any, chosen: Callable[[Any], bool])
             groups.setdefault(max(leaf.shape), []).append(i)
     shapes = [(len(group), side, max(min(weights[i].shape) for i in group)) for side, group in groups.items()]
     sizes = [math.prod(shape) for shape in shapes]
-    noises = jnp.split(jax.random.normal(key, (sum(sizes),)), np.cumsum(sizes)[:-1])
+    noises = jnp.split(jax.random.normal(key, (sum(sizes),), jnp.float32), np.cumsum(sizes)[:-1])
     for group, shape, noise in zip(groups.values(), shapes, noises, strict=True):
         for i, q in zip(group, _orthonormal(noise.reshape(shape)), strict=True):
             rows, columns = weights[i].shape
