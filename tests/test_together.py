@@ -189,7 +189,6 @@ def test_large_arrays_and_small_ones(monkeypatch):
     assert lowered.as_text().count('"stablehlo.all_gather"') == 3
 
 
-@pytest.mark.usefixtures("worth")
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("axis", [0, 1])
 def test_whatever_an_environment_holds(packed, axis, monkeypatch):
@@ -210,6 +209,7 @@ def test_whatever_an_environment_holds(packed, axis, monkeypatch):
     jax.tree.map(np.testing.assert_array_equal, found, tree)
 
 
+@pytest.mark.usefixtures("worth")
 def test_derivatives_through_messages():
     """Those of a run divided by samples are the ones on a single device; of policy and value apart there are none."""
 
