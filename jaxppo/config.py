@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxppo import envs
+from jaxppo import backend, envs
 from jaxppo.envs import wrappers
+from jaxppo.envs.zeros import always_zero
 from jaxppo.fields import check, flag, hyperparameters, is_a, is_pytree, is_real, nested, number, plain, whole
 from jaxppo.learners import SGD, Learner, TrustRegion
 from jaxppo.networks import CNN, MLP, Custom, Network, NetworkSpec
-from jaxppo.networks.base import seeing
+from jaxppo.networks.kept import keeping
 
 __all__ = ["Config", "EnvParams", "batch_axes", "canonical", "field_name"]
 
@@ -148,7 +149,12 @@ class Config:
         """The network bound to the environment's spaces."""
         env = self.make_env()
         network = self.network.build(env.observation, env.action_space(envs.override(env, self.env_params)))
-        return seeing(network, env.observation) if env.truths else network
+        if not env.truths:
+            return network
+        # Not for learners of one's own, which may look at observations, nor where operations are launches.
+        narrows = network.narrow is not None and type(self.learner) in (SGD, TrustRegion)
+        zero = always_zero(env) if narrows and not backend.launches_count() else None
+        return keeping(network, env.observation, zero)
 
 
 def batch_axes(config: Config) -> Config:

@@ -31,7 +31,7 @@ class Trajectory(NamedTuple):
     """One segment: every leaf is [T, N, …].
 
     Attributes:
-        obs: observations as the network saw them; as bools where they are zeros and ones.
+        obs: observations as the network saw them; where they are zeros and ones, what `Network.keep` keeps of them.
         raw_obs: observations before normalisation; None where there is none.
         reset: bool. An episode begins with `obs`.
         action: as sampled.
@@ -136,7 +136,6 @@ def collect(
     Returns:
         Where collection stands afterwards, the segment, and sums over the episodes that ended in it.
     """
-    see = view or (lambda obs: obs)
     own = together.share_envs(draws, axis=1)
     num_steps = len(own.reset)
     truncates = envs.most_truncations(num_steps) > 0
@@ -147,7 +146,7 @@ def collect(
 
     def step(loop: EnvLoop, drawn: tuple[jax.Array, jax.Array, Any]) -> tuple[EnvLoop, Trajectory]:
         noise, keys, prepared = drawn
-        obs = see(loop.obs)
+        obs = network.kept(loop.obs, view)
         net_carry, distribution, value = network.apply(params, loop.carry, obs, loop.reset)
         action = distribution.from_noise(noise)
         env_state, timestep = envs.step(keys, loop.env_state, action, partial(env_action, distribution))
@@ -157,7 +156,7 @@ def collect(
         if reward_discount is not None:
             discounted_return = timestep.reward + reward_discount * jnp.where(loop.reset, 0.0, discounted_return)
         trajectory = Trajectory(
-            obs=jax.tree.map(lambda x: in_rows(x, 1), envs.keep(loop.obs, view)),
+            obs=jax.tree.map(lambda x: in_rows(x, 1), obs),
             raw_obs=loop.obs if view else None,
             reset=None,
             action=action,
@@ -167,7 +166,7 @@ def collect(
             discounted_return=None if reward_discount is None else discounted_return,
             terminated=timestep.terminated,
             truncated=timestep.truncated & ~timestep.terminated,
-            final_obs=envs.keep(timestep.obs, view) if truncates else None,
+            final_obs=network.kept(timestep.obs, view) if truncates else None,
             carry=net_carry if truncates else None,
         )
         loop = loop._replace(
@@ -182,7 +181,7 @@ def collect(
     drawn = (own.noise, own.transition, jax.vmap(ahead)(own.reset))
     after, trajectory = _scan(step, loop, drawn, envs.alike)
     done = trajectory.terminated | trajectory.truncated
-    kept = jax.eval_shape(lambda: envs.keep(loop.obs, view))
+    kept = jax.eval_shape(lambda: network.kept(loop.obs, view))
     obs = jax.tree.map(lambda x, first: x.reshape(num_steps, *first.shape), trajectory.obs, kept)
     trajectory = trajectory._replace(obs=obs, reset=jnp.concatenate([loop.reset[None], done[:-1]]))
     if values_after:

@@ -186,7 +186,7 @@ def learning_batch(
         )
         reward = scale(reward_moments, reward, config.reward_clip)
 
-    last_obs, slots = env_batch.keep(loop.obs, view), env_batch.most_truncations(config.num_steps)
+    last_obs, slots = network.kept(loop.obs, view), env_batch.most_truncations(config.num_steps)
     next_value = _next_values(network, params, trajectory, last_obs, loop, slots)
     advantage = gae(
         reward,

@@ -131,7 +131,7 @@ def test_episode_statistics(discount):
 
 def slots(max_steps, num_steps):
     """How many final observations of an environment that truncates after so many steps at the earliest need a value."""
-    return EnvBatch(None, None, max_steps, True, False).most_truncations(num_steps)
+    return EnvBatch(None, None, max_steps, True).most_truncations(num_steps)
 
 
 def test_without_truncations_no_final_observation_is_kept():

@@ -24,26 +24,18 @@ class EnvBatch(NamedTuple):
             environment gets of an action.
         max_steps: the fewest steps after a reset at which one of them can truncate, inf if none can; None if not known.
         alike: whether all have the same parameters, so that the functions take any number of them.
-        truths: whether observations are zeros and ones.
     """
 
     reset: Callable[[jax.Array], tuple[Any, Any]]
     step: Callable[[jax.Array, Any, jax.Array, Callable[[jax.Array, Space], jax.Array]], tuple[Any, TimeStep]]
     max_steps: float | None
     alike: bool
-    truths: bool
 
     def most_truncations(self, num_steps: int) -> int:
         """How often one of them can truncate within so many steps."""
         if self.max_steps is None:
             return num_steps
         return math.ceil(num_steps / max(self.max_steps, 1))
-
-    def keep(self, obs: Any, view: Callable[[Any], Any] | None) -> Any:
-        """Observations as a segment keeps them: as the network views them, or in a byte each where that is enough."""
-        if view is not None:
-            return view(obs)
-        return obs.astype(bool) if self.truths else obs
 
 
 def batch(env: Env, params: Any, num_envs: int, num_settings: int) -> EnvBatch:
@@ -73,7 +65,7 @@ def batch(env: Env, params: Any, num_envs: int, num_settings: int) -> EnvBatch:
 
         return vmapped(one)(keys, states, actions)
 
-    return EnvBatch(vmapped(env.reset), step, env.max_steps(params), axes is None, env.truths)
+    return EnvBatch(vmapped(env.reset), step, env.max_steps(params), axes is None)
 
 
 def _spread(env: Env, params: Any, num_envs: int, num_settings: int) -> tuple[Any, Any]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxppo.envs.base import Box, Discrete, Env, MultiDiscrete, Space, TimeStep, some_action, strong
 from jaxppo.envs.postponed import postponed
+from jaxppo.envs.zeros import CALLS
 from jaxppo.fields import ConfigError, suggest
 from jaxppo.interop import default_promotion
 
@@ -33,7 +34,6 @@ PLAIN = {
 }
 
 LARGE = 64  # numbers in an observation that are worth to look whether they are zeros and ones
-CALLS = {"jit", "pjit"}  # operations that are functions, written out
 UNCHANGED = {"stop_gradient", "reshape", "transpose", "squeeze", "slice"}  # operations that keep numbers as they are
 
 NEEDS = {

@@ -122,6 +122,16 @@ class ActorCritic:
 class MLP(ActorCritic):
     """Multi-layer perceptrons over flattened observations."""
 
+    def build(self, observation: Any, action_space: Any) -> Network:
+        """Bind to the spaces; see `NetworkSpec.build`."""
+        network = super().build(observation, action_space)
+        first = [f"{name}_0" for name in _torsos(self.shared)]
+
+        def narrow(params: Any, entries: Any) -> Any:
+            return {**params, **{name: {**params[name], "kernel": params[name]["kernel"][entries]} for name in first}}
+
+        return network._replace(narrow=narrow) if self.hidden and type(self) is MLP else network
+
     def encode(self, obs: Any, name: str, parent: nn.Module) -> jax.Array:
         """All that is observed, in one vector."""
         del name, parent

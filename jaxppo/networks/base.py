@@ -4,11 +4,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
 
 from jaxppo.distributions import Distribution
 
-__all__ = ["Network", "NetworkSpec", "join", "seeing", "split"]
+__all__ = ["Network", "NetworkSpec", "join", "split"]
 
 
 def join(tree: Any) -> Any:
@@ -33,6 +32,10 @@ class Network(NamedTuple):
         unroll: `(params, carry, obs [T, N, …], reset bool [T, N]) -> (distribution [T, N], value [T, N])`, what `apply`
             gives step by step; None to do just that.
         shared: whether policy and value share parameters.
+        narrow: `(params, entries int [F]) -> params` for observations [N, F] that hold these entries of the flattened
+            ones, if all others are zero; None where there are no such parameters.
+        keep: `obs [N, …] -> what a segment keeps of them [N, …]`, which `apply` and `unroll` take as well; None for
+            observations as they are.
     """
 
     init: Callable[[jax.Array], Any]
@@ -40,11 +43,18 @@ class Network(NamedTuple):
     apply: Callable[[Any, Any, Any, jax.Array], tuple[Any, Distribution, jax.Array]]
     unroll: Callable[[Any, Any, Any, jax.Array], tuple[Distribution, jax.Array]] | None = None
     shared: bool = False
+    narrow: Callable[[Any, Any], Any] | None = None
+    keep: Callable[[Any], Any] | None = None
 
     @property
     def recurrent(self) -> bool:
         """Whether there is a carry."""
         return bool(jax.tree.leaves(jax.eval_shape(lambda: self.initial_carry(1))))
+
+    def kept(self, obs: Any, view: Callable[[Any], Any] | None) -> Any:
+        """Observations [N, …] as a segment keeps them; what `view` makes of them if that is not None."""
+        see = view or self.keep
+        return see(obs) if see else obs
 
     def replay(
         self, params: Any, carry: Any, obs: Any, reset: jax.Array, *, both: bool = True
@@ -64,24 +74,6 @@ class Network(NamedTuple):
             return carry, (distribution, value)
 
         return jax.lax.scan(step, carry, (obs, reset))[1]
-
-
-def seeing(network: Network, observation: Any) -> Network:
-    """The network, which sees such observations also where a segment keeps them as bools."""
-    unroll = network.unroll
-
-    def numbers(obs: Any) -> Any:
-        return jax.tree.map(
-            lambda x, like: x.astype(like.dtype) if getattr(x, "dtype", None) == jnp.bool_ else x, obs, observation
-        )
-
-    def apply(params: Any, carry: Any, obs: Any, reset: jax.Array) -> tuple[Any, Distribution, jax.Array]:
-        return network.apply(params, carry, numbers(obs), reset)
-
-    def unrolled(params: Any, carry: Any, obs: Any, reset: jax.Array) -> tuple[Distribution, jax.Array]:
-        return unroll(params, carry, numbers(obs), reset)  # type: ignore[misc]
-
-    return network._replace(apply=apply, unroll=unroll and unrolled)
 
 
 class NetworkSpec(Protocol):
