@@ -22,6 +22,8 @@ def case_config(name: str, total_timesteps: int | None = None) -> jaxppo.Config:
             hidden=case["hidden"],
             activation=case["activation"],
             box_policy=case["box_policy"],
+            state_dependent_std=case["state_dependent_std"],
+            log_std_init=case["log_std_init"],
             orthogonal=case["orthogonal"],
         ),
         learner=jaxppo.SGD(

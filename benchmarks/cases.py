@@ -24,6 +24,8 @@ COMMON = {
     "hidden": (64, 64),
     "activation": "tanh",
     "box_policy": "gaussian",
+    "state_dependent_std": False,
+    "log_std_init": 0.0,
     "num_agents": 1,
 }
 
@@ -56,6 +58,8 @@ CASES = {
         "ent_coef": 0.0,
         "truncation_is_terminal": False,  # Brax tells them apart
         "box_policy": "tanh",  # the only one of jaxppo's that Brax's PPO has too
+        "state_dependent_std": True,
+        "log_std_init": math.log(math.log(2) + 1e-3),  # Brax's at outputs of 0
         "total_timesteps": 327_680,
     },
 }

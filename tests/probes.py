@@ -91,6 +91,15 @@ def target_action_from_obs() -> Env:
     return one_step("target-from-obs", sign_state, lambda obs, action: -((action[0] - obs / 2) ** 2), space)
 
 
+def stiffness() -> Env:
+    """Pays −½ k a² for an action a, with a k of 0.4 at observation −1 and of 10 at 1: the best is 0."""
+
+    def reward(obs: jax.Array, action: jax.Array) -> jax.Array:
+        return -0.5 * jnp.where(obs > 0, 10, 0.4) * action[0] ** 2
+
+    return one_step("stiffness", sign_state, reward, Box(-5.0, 5.0, (1,)))
+
+
 def delayed_reward() -> Env:
     """Two steps, with observations 0 and 1, that pay 0 and then 1: V(0) = γ, V(1) = 1."""
 

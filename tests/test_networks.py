@@ -12,6 +12,7 @@ from scipy.stats import beta, kstest, truncnorm
 import jaxppo
 from jaxppo.distributions import Beta, Categorical, Gaussian, TanhGaussian
 from jaxppo.envs import Box, Discrete, MultiDiscrete
+from jaxppo.networks.heads import policy_head
 from jaxppo.networks.layers import Conv, Recurrent
 
 KEY = jax.random.key(0)
@@ -155,6 +156,41 @@ def test_log_std_is_a_parameter_that_ignores_the_state(log_std_init):
     np.testing.assert_array_equal(params["log_std"], np.full(6, log_std_init, np.float32))
     distribution, _ = run(network, params, jax.random.normal(KEY, (5, 6)))
     np.testing.assert_array_equal(distribution.log_std, np.full((5, 6), log_std_init, np.float32))
+
+
+@pytest.mark.parametrize("log_std_init", [0.0, -0.7])
+@pytest.mark.parametrize("box_policy", ["gaussian", "tanh"])
+def test_a_log_std_of_outputs(box_policy, log_std_init):
+    """It starts where the config says where outputs are 0, and is otherwise that of a softplus with a floor."""
+    spec = jaxppo.MLP(state_dependent_std=True, log_std_init=log_std_init, box_policy=box_policy)
+    network, params = build(spec, BOX)
+    assert "log_std" not in params
+    assert params["policy"]["kernel"].shape == (64, 12)
+    obs = jax.random.normal(KEY, (5, 6))
+    silent = {**params, "policy": jax.tree.map(jnp.zeros_like, params["policy"])}
+    np.testing.assert_allclose(run(network, silent, obs)[0].log_std, np.full((5, 6), log_std_init), atol=1e-6)
+
+    loud = {**params, "policy": {**params["policy"], "kernel": 300 * params["policy"]["kernel"]}}
+    distribution, _ = run(network, loud, obs)
+    x = np.asarray(obs, np.float64)
+    for name in ("actor_0", "actor_1"):
+        x = np.tanh(x @ np.asarray(params[name]["kernel"], np.float64))
+    mean, spread = np.split(x @ np.asarray(loud["policy"]["kernel"], np.float64), 2, axis=1)
+    std = np.exp(log_std_init) * (np.log1p(np.exp(spread)) + 0.001) / (np.log(2) + 0.001)
+    np.testing.assert_allclose(distribution.mean, mean, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(np.exp(distribution.log_std), std, rtol=1e-4)
+    assert np.ptp(std, axis=0).min() > 0.1
+
+
+def test_a_log_std_of_outputs_stays_finite():
+    """And its gradient, however small the standard deviation should become: no less than 0.001 before it is scaled."""
+    head = policy_head(BOX, "gaussian", None, 0.0)
+    for output in (-1e4, -100.0, 100.0, 1e4):
+        outputs = jnp.full((1, 12), output)
+        log_std, grad = jax.value_and_grad(lambda x: head.distribution(x, None, None).log_std.sum())(outputs)
+        assert np.isfinite(log_std)
+        assert np.all(np.isfinite(grad))
+        assert log_std / 6 >= np.log(0.001 / (np.log(2) + 0.001)) - 1e-3
 
 
 @pytest.mark.parametrize(("space", "kind", "sample"), [(Discrete(4), Categorical, (5,)), (BOX, Gaussian, (5, 6))])

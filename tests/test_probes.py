@@ -12,7 +12,15 @@ SIGNS = jnp.array([[-1.0], [1.0]])
 
 
 def learn(
-    env, *, total_timesteps=20_480, gamma=0.9, gae_lambda=0.95, normalize=False, box_policy="gaussian", **learner
+    env,
+    *,
+    total_timesteps=20_480,
+    gamma=0.9,
+    gae_lambda=0.95,
+    normalize=False,
+    network=None,
+    box_policy="gaussian",
+    **learner,
 ):
     """A config with a small network and fast steps, and the state that it trains to."""
     settings = {"learning_rate": 1e-2, "vf_clip_eps": None, "num_minibatches": 4, "ent_coef": 0.0} | learner
@@ -25,7 +33,7 @@ def learn(
         gae_lambda=gae_lambda,
         normalize_obs=normalize,
         normalize_reward=normalize,
-        network=jaxppo.MLP(hidden=(32,), box_policy=box_policy),
+        network=network or jaxppo.MLP(hidden=(32,), box_policy=box_policy),
         learner=jaxppo.SGD(**settings),
     )
     return config, jaxppo.train(config, jax.random.key(0)).state
@@ -88,6 +96,24 @@ def test_continuous_action_and_observation_decide(box_policy, normalize):
     rate = 2e-2 if box_policy == "beta" else 5e-3  # a beta sharpens only as its parameters grow large
     config, state = learn(env, learning_rate=rate, normalize=normalize, box_policy=box_policy, total_timesteps=40_960)
     np.testing.assert_allclose(jaxppo.act(config, state, SIGNS, greedy=True), [[-0.5], [0.5]], atol=0.12)
+
+
+def test_the_standard_deviation_of_each_state():
+    """A loss of ½ k a² and an entropy bonus of weight c have their best σ at √(c/k), here for a k of each state."""
+    env = probes.stiffness()
+    network = jaxppo.MLP(hidden=(32,), state_dependent_std=True)
+    config, state = learn(
+        env,
+        network=network,
+        total_timesteps=160_000,
+        learning_rate=3e-3,
+        anneal_lr=True,
+        ent_coef=0.1,
+        normalize_advantage=False,
+    )
+    _, distribution, _ = config.make_network().apply(state.policy.params, (), SIGNS, jnp.ones(2, bool))
+    np.testing.assert_allclose(distribution.mean, 0, atol=0.1)
+    np.testing.assert_allclose(np.exp(distribution.log_std[:, 0]), [0.5, 0.1], rtol=0.25)
 
 
 @pytest.mark.parametrize(("gae_lambda", "known_limit"), [(0.5, True), (1.0, True), (1.0, False)])

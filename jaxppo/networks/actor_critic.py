@@ -71,7 +71,9 @@ class ActorCritic:
         ok=lambda v: isinstance(v, int | float | np.number) and not isinstance(v, bool) and bool(-20 <= v <= 5),
         allowed="a finite number in [-20, 5]",
     )
-    """Initial log standard deviation of gaussian and tanh policies, which does not depend on the state."""
+    """Initial log standard deviation of gaussian and tanh policies."""
+    state_dependent_std: bool = flag(default=False)
+    """Whether that standard deviation depends on the state, as a softplus of outputs; otherwise it is a parameter."""
     orthogonal: bool = flag(default=True)
     """Orthogonal initialisation; otherwise LeCun normal."""
     draws: ClassVar[bool] = False
@@ -83,7 +85,8 @@ class ActorCritic:
         """Bind to the spaces; see `NetworkSpec.build`."""
         seen, mask = split_mask(observation)
         self.check_observation(seen)
-        module = _Module(self, policy_head(action_space, self.box_policy, mask))
+        state_log_std = float(self.log_std_init) if self.state_dependent_std else None
+        module = _Module(self, policy_head(action_space, self.box_policy, mask, state_log_std))
 
         def initial_carry(num_envs: int) -> Any:
             h = jnp.zeros((num_envs, self.memory_size), jnp.float32)

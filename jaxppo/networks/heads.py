@@ -15,6 +15,7 @@ from jaxppo.fields import check
 __all__ = ["BOX_POLICIES", "Head", "policy_head"]
 
 BOX_POLICIES = ("gaussian", "tanh", "beta")
+LEAST_STD = 1e-3  # of a state, before it is scaled
 
 
 class Head(NamedTuple):
@@ -31,8 +32,17 @@ class Head(NamedTuple):
     distribution: Callable[[jax.Array, Any, Any], Distribution]
 
 
-def policy_head(space: Any, box_policy: str, mask: jax.ShapeDtypeStruct | None) -> Head:
-    """The head for an action space; `mask` is the shape of an action mask, if observations hold one.
+def policy_head(
+    space: Any, box_policy: str, mask: jax.ShapeDtypeStruct | None, state_log_std: float | None = None
+) -> Head:
+    """The head for an action space.
+
+    Args:
+        space: the action space.
+        box_policy: what a Box gets, one of `BOX_POLICIES`.
+        mask: the shape of an action mask; None if observations hold none.
+        state_log_std: the log-std of gaussian and tanh policies where the outputs are 0, if it depends on the state;
+            None for one that does not.
 
     Raises:
         jaxppo.ConfigError: a mask of another size than there are actions, or a bounded policy for a Box without bounds.
@@ -50,13 +60,25 @@ def policy_head(space: Any, box_policy: str, mask: jax.ShapeDtypeStruct | None) 
     check(mask is None, "action_mask", mask, "left out of the observation with Box actions")
     size = math.prod(space.shape)
     if box_policy == "gaussian":
-        return Head(size, size, lambda outputs, log_std, _: Gaussian(outputs, log_std))
+        return _normal_head(Gaussian, size, state_log_std)
     if not any(isinstance(bound, jax.core.Tracer) for bound in (space.low, space.high)):
         bounded = bool(np.all(np.isfinite(space.low)) and np.all(np.isfinite(space.high)))
         check(bounded, "box_policy", box_policy, f"gaussian with {space}, which has no bounds to scale to")
     if box_policy == "tanh":
-        return Head(size, size, lambda outputs, log_std, _: TanhGaussian(outputs, log_std))
+        return _normal_head(TanhGaussian, size, state_log_std)
     return Head(2 * size, 0, lambda outputs, *_: Beta.from_unconstrained(outputs))
+
+
+def _normal_head(kind: type[Gaussian], size: int, state_log_std: float | None) -> Head:
+    if state_log_std is None:
+        return Head(size, size, lambda outputs, log_std, _: kind(outputs, log_std))
+
+    def of_outputs(outputs: jax.Array, *_: Any) -> Distribution:
+        mean, spread = jnp.split(outputs, 2, axis=-1)
+        std = (jax.nn.softplus(spread) + LEAST_STD) / (math.log(2) + LEAST_STD)
+        return kind(mean, state_log_std + jnp.log(std))
+
+    return Head(2 * size, 0, of_outputs)
 
 
 def _check_mask(mask: jax.ShapeDtypeStruct | None, size: int) -> None:
