@@ -124,6 +124,18 @@ def test_parameters_may_be_others():
     np.testing.assert_array_equal(always_zero(env), [True, False])
 
 
+def test_the_first_observation_counts():
+    """What only a reset shows is not always zero, nor what only steps show."""
+
+    def reset(key):
+        return jnp.zeros((), jnp.int32), jnp.array([1.0, 0.0, 0.0])
+
+    def step(key, state, action):
+        return state, timestep(jnp.array([0.0, 1.0, 0.0]), 0)
+
+    np.testing.assert_array_equal(always_zero(bundle("first", 3, reset, step, Discrete(2))), [False, False, True])
+
+
 A, B = np.arange(12, dtype=np.int32).reshape(3, 4) % 5, np.arange(12, dtype=np.int32).reshape(3, 4) % 3
 FUNCTIONS = {
     "sum": (lambda a, b, x: a + b, 12),
@@ -136,6 +148,10 @@ FUNCTIONS = {
     "a number far outside": (lambda a, b, x: a.at[7, 1].set(x[0, 0]), 9),  # dropped; a column may lose what it was
     "one of two": (lambda a, b, x: jnp.where(x > 0, a, b), int(np.sum(A == B))),
     "a known one of two": (lambda a, b, x: jnp.where(a > b, a, x), int(np.sum(A > B))),
+    "a partly known one of two": (
+        lambda a, b, x: jnp.where(jnp.concatenate([x, a]) > 1, jnp.concatenate([a, a]), jnp.concatenate([b, b])),
+        12 + int(np.sum(A == B)),
+    ),
     "rolled": (lambda a, b, x: jnp.roll(jnp.concatenate([a, x]), 1, axis=0), 12),
     "turned": (lambda a, b, x: jnp.flip(jnp.concatenate([a, x]).T, 0), 12),
     "a slice": (lambda a, b, x: jnp.concatenate([a, x])[::2, 1:3], 4),

@@ -169,7 +169,7 @@ def _select(eqn: JaxprEqn, which: Known, *cases: Known) -> Known:
     out = eqn.outvars[0]
     values, known = zip(*(_written(part, out) for part in (common, *cases)), strict=True)
     chosen = np.broadcast_to(np.where(which.known, which.value.astype(int) + 1, 0), _aval(out).shape)
-    return Constants(np.choose(chosen, values), np.choose(chosen, known))
+    return Constants(*(np.asarray(np.take_along_axis(np.stack(x), chosen[None], 0)[0]) for x in (values, known)))
 
 
 def _scatter(eqn: JaxprEqn, operand: Known, index: Known, update: Known) -> Known:
