@@ -151,10 +151,11 @@ class Config:
         network = self.network.build(env.observation, env.action_space(envs.override(env, self.env_params)))
         if not env.truths:
             return network
-        # Not for learners of one's own, which may look at observations, nor where operations are launches.
-        narrows = network.narrow is not None and type(self.learner) in (SGD, TrustRegion)
-        zero = always_zero(env) if narrows and not backend.launches_count() else None
-        return keeping(network, env.observation, zero)
+        # Not with learners of one's own, which may look at observations, nor where operations are launches.
+        known = type(self.learner) in (SGD, TrustRegion) and not backend.launches_count()
+        if known and type(self.network) is MLP and self.network.hidden:
+            return keeping(network, env.observation, self.network.narrow, always_zero(env))
+        return keeping(network, env.observation)
 
 
 def batch_axes(config: Config) -> Config:

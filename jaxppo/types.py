@@ -15,7 +15,8 @@ class Batch(NamedTuple):
     """What a learner learns from: one segment of every environment.
 
     Attributes:
-        obs: [T, N, …] as the network saw them, normalised if the config says so.
+        obs: [T, N, …] as the network saw them, normalised if the config says so; where they are zeros and ones, what
+            `Network.keep` keeps of them.
         reset: bool [T, N]. An episode begins with this observation.
         carry: [N, …] the network's carry before the first step; `()` if it has none.
         action: [T, N, …] as sampled, before any clipping to bounds.

@@ -185,7 +185,30 @@ def test_learners_of_ones_own_see_all_of_an_observation():
             return super().encode(obs, name, parent) + 1
 
     assert segment(jaxppo.Config(**SMALL, learner=Mine())).obs.shape == (16, 4, 10, 10, 4)
+
+    @dataclasses.dataclass(frozen=True)
+    class Around:
+        def build(self, observation, action_space):
+            network = jaxppo.MLP().build(observation, action_space)
+
+            def apply(params, carry, obs, reset):
+                return network.apply(params["mlp"], carry, jnp.flip(1 - obs, 1), reset)
+
+            return network._replace(init=lambda key: {"mlp": network.init(key)}, apply=apply, unroll=None)
+
     assert segment(jaxppo.Config(**SMALL, network=Brighter())).obs.shape == (16, 4, 10, 10, 4)
+    config = jaxppo.Config(**SMALL, network=Around())
+    state = jaxppo.init(config, KEY)
+    value = collect_segment(config, state, draw_segment(config, state)[1])[1].value[0]
+    np.testing.assert_allclose(value, jaxppo.value(config, state, state.loop.obs), rtol=1e-5)
+
+
+def test_whole_observations_may_be_bools_too():
+    """Whoever has them asks for values and actions."""
+    config = jaxppo.Config(**SMALL)
+    state = jaxppo.init(config, KEY)
+    found, expected = (jaxppo.value(config, state, state.loop.obs.astype(dtype)) for dtype in (bool, jnp.float32))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_agents_with_fewer_inputs_side_by_side():

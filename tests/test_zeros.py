@@ -124,6 +124,19 @@ def test_parameters_may_be_others():
     np.testing.assert_array_equal(always_zero(env), [True, False])
 
 
+def test_what_cannot_be_traced():
+    """Nothing is said of an environment that wants Python's own numbers for parameters."""
+
+    def reset(key, params):
+        return jnp.zeros((), jnp.int32), jnp.zeros(2)
+
+    def step(key, state, action, params):
+        return state, timestep(jnp.zeros(2) if params[0] > 0 else jnp.ones(2), 0)
+
+    env = envs.Env("flag", (1,), jax.ShapeDtypeStruct((2,), jnp.float32), reset, step, lambda _: Discrete(2), None)
+    np.testing.assert_array_equal(always_zero(env), [False, False])
+
+
 def test_the_first_observation_counts():
     """What only a reset shows is not always zero, nor what only steps show."""
 
@@ -161,6 +174,16 @@ FUNCTIONS = {
     "of floats the larger": (lambda a, b, x: jnp.maximum(a.astype(jnp.float32), 2.5), 12),
     "a function's": (lambda a, b, x: jax.jit(lambda x, a: (x, a - 1))(x, a)[1], 12),
     "a sum of them": (lambda a, b, x: jnp.sum(a), 0),
+    "a function of a row": (lambda a, b, x: a.at[1].apply(lambda row: row + 7), 0),
+    "in Fortran's order": (lambda a, b, x: jnp.concatenate([a, x]).reshape(-1, order="F"), 12),
+    "a case beyond the last": (lambda a, b, x: jax.lax.select_n(a, a, b, a + b), 12),
+    "a case before the first": (lambda a, b, x: jax.lax.select_n(a - 3, a, b, a + b), 12),
+    "of many cases": (lambda a, b, x: jax.lax.select_n(a, *[a * k for k in range(70)]), 12),
+    "of a single number": (lambda a, b, x: jnp.where(x[0, 0] > 0, 1, 1).at[()].set(x[0, 0]), 0),
+    "a float that a processor may flush": (lambda a, b, x: jnp.float32(1e-40) * (a == a).astype(jnp.float32) == 0, 0),
+    "a tiny float": (lambda a, b, x: jnp.full((3, 4), 1e-40).astype(bool), 0),
+    "a narrower float": (lambda a, b, x: a.astype(jnp.float32).astype(jnp.float16), 0),
+    "wrapped around": (lambda a, b, x: (a + 250).astype(jnp.uint8) * jnp.uint8(3) - jnp.uint8(7), 12),
     "a loop's": (lambda a, b, x: jax.lax.fori_loop(0, 3, lambda _, a: a + 1, a), 0),
 }
 

@@ -91,7 +91,7 @@ class Env:
         draw: `(states, returns, params, path)`, which writes a GIF with a frame for each state and the return so far;
             None if it can't be drawn.
         truthful: `(reset, step)` if their observations are one array of zeros and ones. An environment made of this one
-            with another of the two is not taken for such.
+            with another of the two is not taken for such. What is always zero is looked for in their jaxprs.
     """
 
     name: str

@@ -2,8 +2,8 @@
 
 Its functions are run with part of their numbers known (constant propagation: Kildall 1973, "A Unified Approach to
 Global Program Optimization"). Keys, actions and parameters are not; of a state those are that a reset leaves at a value
-which no step changes. What an operation makes is not known unless it is one of those below, and floats are not
-calculated with, since a compiler may round them otherwise.
+which no step changes. What an operation makes is not known unless it is one of those below, and floats are neither
+calculated with nor narrowed, since a compiler may round them otherwise, nor known where it may take them for zeros.
 """
 
 import functools
@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
 
@@ -20,6 +19,7 @@ from jaxppo.envs.base import Env, some_action
 __all__ = ["CALLS", "Constants", "always_zero", "run"]
 
 CALLS = {"jit", "pjit"}  # operations that are functions, written out
+KINDS = "biuf"  # of dtypes: bools, whole numbers and floats, of those that numpy has
 MOST_STEPS = 64  # to look at; a number at least is found to change in each
 
 
@@ -35,7 +35,15 @@ Known = Constants | None  # None for an array of which nothing is known
 
 @functools.cache
 def always_zero(env: Env) -> np.ndarray:
-    """Where an observation of `env`, a single array, is zero in every step: bool, of its shape."""
+    """Where an observation of `env`, a single array, is zero in every step: bool, of its shape; nowhere if in doubt."""
+    try:
+        with np.errstate(all="ignore"):
+            return _always_zero(env)
+    except Exception:  # of whatever kind: an environment may want its parameters as Python's own numbers
+        return np.zeros(env.observation.shape, bool)
+
+
+def _always_zero(env: Env) -> np.ndarray:
     params = env.params
     key, action = jax.eval_shape(lambda: (jax.random.key(0), some_action(env.action_space(params))))
 
@@ -71,16 +79,20 @@ def run(closed: ClosedJaxpr, inputs: list[Known]) -> list[Known]:
         parts, name = [read(var) for var in eqn.invars], eqn.primitive.name
         if name in CALLS:
             found |= zip(eqn.outvars, run(eqn.params["jaxpr"], parts), strict=True)
+        elif name == "unstack" and parts[0] is not None:
+            found |= zip(eqn.outvars, _unstack(eqn, parts[0]), strict=True)
         elif name in OPERATIONS and any(part is not None for part in parts):
             found[eqn.outvars[0]] = _unless_none(OPERATIONS[name](eqn, *parts))
     return [read(var) for var in jaxpr.outvars]
 
 
 def _constant(x: Any) -> Known:
-    """Of an array of the program's own; random keys are taken for unknown."""
-    if isinstance(x, jax.core.Tracer) or jnp.issubdtype(x.dtype, jax.dtypes.extended):
+    """Of an array of the program's own, but for random keys and floats so small that a processor may flush them."""
+    if isinstance(x, jax.core.Tracer) or x.dtype.kind not in KINDS:
         return None
-    return Constants(np.asarray(x), np.ones(x.shape, bool))
+    value = np.asarray(x)
+    tiny = (value != 0) & (np.abs(value) < np.finfo(value.dtype).tiny) if value.dtype.kind == "f" else False
+    return Constants(value, np.ones(x.shape, bool) & ~np.asarray(tiny))
 
 
 def _aval(var: Any) -> Any:
@@ -117,8 +129,7 @@ def _calculate(function: Callable[..., Any], *, floats: bool) -> Callable[..., K
         if any(part is None or (part.value.dtype.kind not in "biu" and not floats) for part in parts):
             return None
         values, known = zip(*(part for part in parts if part is not None), strict=True)
-        with np.errstate(all="ignore"):
-            value = np.asarray(function(*values))
+        value = np.asarray(function(*values))
         return Constants(value, np.broadcast_to(functools.reduce(np.logical_and, known), value.shape))
 
     return operation
@@ -134,6 +145,11 @@ def _move(function: Callable[..., np.ndarray]) -> Callable[..., Known]:
 
 
 def _reshape(eqn: JaxprEqn, x: np.ndarray) -> np.ndarray:
+    axes = eqn.params["dimensions"]
+    return _regroup(eqn, x if axes is None else x.transpose(axes))
+
+
+def _regroup(eqn: JaxprEqn, x: np.ndarray) -> np.ndarray:
     return x.reshape(_aval(eqn.outvars[0]).shape)
 
 
@@ -148,17 +164,27 @@ def _broadcast(eqn: JaxprEqn, x: np.ndarray) -> np.ndarray:
     return np.broadcast_to(x.reshape(expanded), shape)
 
 
-def _concatenate(eqn: JaxprEqn, *parts: Known) -> Known:
-    axis = eqn.params["dimension"]
-    values, known = zip(*map(_written, parts, eqn.invars), strict=True)
-    return Constants(np.concatenate(values, axis), np.concatenate(known, axis))
+def _joined(join: Callable[..., np.ndarray], axis: str) -> Callable[..., Known]:
+    """An operation that makes one array of several, along the axis that goes by this name among its parameters."""
+
+    def operation(eqn: JaxprEqn, *parts: Known) -> Known:
+        values, known = zip(*map(_written, parts, eqn.invars), strict=True)
+        return Constants(join(values, eqn.params[axis]), join(known, eqn.params[axis]))
+
+    return operation
+
+
+def _unstack(eqn: JaxprEqn, part: Constants) -> list[Known]:
+    """The arrays along an axis."""
+    values, known = (np.moveaxis(x, eqn.params["axis"], 0) for x in part)
+    return [_unless_none(Constants(*each)) for each in zip(values, known, strict=True)]
 
 
 def _convert(eqn: JaxprEqn, part: Constants) -> Known:
-    dtype = eqn.params["new_dtype"]
-    if part.value.dtype.kind not in "biu" and np.dtype(dtype).kind in "iu":
-        return None  # what becomes of large floats is not the same everywhere
-    return Constants(part.value.astype(dtype), part.known)
+    old, new = part.value.dtype, eqn.params["new_dtype"]
+    if new.kind not in KINDS or (old.kind == "f" and (new.kind in "iu" or (new.kind == "f" and new != old))):
+        return None  # what becomes of floats is not the same everywhere
+    return Constants(part.value.astype(new), part.known)
 
 
 def _select(eqn: JaxprEqn, which: Known, *cases: Known) -> Known:
@@ -168,15 +194,16 @@ def _select(eqn: JaxprEqn, which: Known, *cases: Known) -> Known:
         return common
     out = eqn.outvars[0]
     values, known = zip(*(_written(part, out) for part in (common, *cases)), strict=True)
-    chosen = np.broadcast_to(np.where(which.known, which.value.astype(int) + 1, 0), _aval(out).shape)
-    return Constants(*(np.asarray(np.take_along_axis(np.stack(x), chosen[None], 0)[0]) for x in (values, known)))
+    case = np.clip(which.value.astype(int), 0, len(cases) - 1)
+    chosen = np.broadcast_to(np.where(which.known, case + 1, 0), _aval(out).shape)
+    return Constants(*(np.take_along_axis(np.stack(x), chosen[None], 0)[0] for x in (values, known)))
 
 
 def _scatter(eqn: JaxprEqn, operand: Known, index: Known, update: Known) -> Known:
     """`operand.at[index].set(update)` of one place, the start of a window: a number or several along some axes."""
-    numbers = eqn.params["dimension_numbers"]
+    numbers, function = eqn.params["dimension_numbers"], eqn.params["update_jaxpr"]
     indices, updates = (_aval(var) for var in eqn.invars[1:])
-    if operand is None or indices.ndim != 1:
+    if operand is None or indices.ndim != 1 or function is not None:
         return None
     size = iter(updates.shape)
     window = [1 if axis in numbers.inserted_window_dims else next(size) for axis in range(operand.value.ndim)]
@@ -185,7 +212,7 @@ def _scatter(eqn: JaxprEqn, operand: Known, index: Known, update: Known) -> Know
         at = None if index is None or not index.known[k] else int(index.value[k])
         start[axis] = at if at is not None and 0 <= at <= operand.value.shape[axis] - window[axis] else None
     where = tuple(slice(None) if at is None else slice(at, at + n) for at, n in zip(start, window, strict=True))
-    value, known = operand.value.copy(), operand.known.copy()
+    value, known = np.array(operand.value), np.array(operand.known)
     if None not in start:
         written = _written(update, eqn.invars[2])
         value[where], known[where] = written.value.reshape(window), written.known.reshape(window)
@@ -218,12 +245,14 @@ OPERATIONS: dict[str, Callable[..., Known]] = {
         }.items()
     },
     **{name: _move(lambda _, x: x) for name in ("copy", "stop_gradient")},
-    **{name: _move(_reshape) for name in ("reshape", "squeeze", "expand_dims")},
+    "reshape": _move(_reshape),
+    "squeeze": _move(_regroup),
     "slice": _move(_slice),
     "transpose": _move(lambda eqn, x: x.transpose(eqn.params["permutation"])),
     "rev": _move(lambda eqn, x: np.flip(x, eqn.params["dimensions"])),
     "broadcast_in_dim": _move(_broadcast),
-    "concatenate": _concatenate,
+    "concatenate": _joined(np.concatenate, "dimension"),
+    "stack": _joined(np.stack, "axis"),
     "convert_element_type": _convert,
     "select_n": _select,
     "scatter": _scatter,

@@ -71,9 +71,9 @@ class ActorCritic:
         ok=lambda v: isinstance(v, int | float | np.number) and not isinstance(v, bool) and bool(-20 <= v <= 5),
         allowed="a finite number in [-20, 5]",
     )
-    """Initial log standard deviation of gaussian and tanh policies."""
+    """Initial log standard deviation of gaussian and tanh policies; of those of the state, where outputs are 0."""
     state_dependent_std: bool = flag(default=False)
-    """Whether that standard deviation depends on the state, as a softplus of outputs; otherwise it is a parameter."""
+    """Standard deviation of gaussian and tanh policies by the state, a softplus of outputs; otherwise a parameter."""
     orthogonal: bool = flag(default=True)
     """Orthogonal initialisation; otherwise LeCun normal."""
     draws: ClassVar[bool] = False
@@ -125,20 +125,18 @@ class ActorCritic:
 class MLP(ActorCritic):
     """Multi-layer perceptrons over flattened observations."""
 
-    def build(self, observation: Any, action_space: Any) -> Network:
-        """Bind to the spaces; see `NetworkSpec.build`."""
-        network = super().build(observation, action_space)
-        first = [f"{name}_0" for name in _torsos(self.shared)]
-
-        def narrow(params: Any, entries: Any) -> Any:
-            return {**params, **{name: {**params[name], "kernel": params[name]["kernel"][entries]} for name in first}}
-
-        return network._replace(narrow=narrow) if self.hidden and type(self) is MLP else network
-
     def encode(self, obs: Any, name: str, parent: nn.Module) -> jax.Array:
         """All that is observed, in one vector."""
         del name, parent
         return _flat(obs)
+
+    def narrow(self, params: Any, entries: Any) -> Any:
+        """The parameters for observations [B, F] that hold these entries, int [F], of one array whose rest is zero.
+
+        There must be hidden layers.
+        """
+        first = [f"{name}_0" for name in _torsos(self.shared)]
+        return {**params, **{name: {**params[name], "kernel": params[name]["kernel"][entries]} for name in first}}
 
 
 @hyperparameters

@@ -32,8 +32,6 @@ class Network(NamedTuple):
         unroll: `(params, carry, obs [T, N, …], reset bool [T, N]) -> (distribution [T, N], value [T, N])`, what `apply`
             gives step by step; None to do just that.
         shared: whether policy and value share parameters.
-        narrow: `(params, entries int [F]) -> params` for observations [N, F] that hold these entries of the flattened
-            ones, if all others are zero; None where there are no such parameters.
         keep: `obs [N, …] -> what a segment keeps of them [N, …]`, which `apply` and `unroll` take as well; None for
             observations as they are.
     """
@@ -43,7 +41,6 @@ class Network(NamedTuple):
     apply: Callable[[Any, Any, Any, jax.Array], tuple[Any, Distribution, jax.Array]]
     unroll: Callable[[Any, Any, Any, jax.Array], tuple[Distribution, jax.Array]] | None = None
     shared: bool = False
-    narrow: Callable[[Any, Any], Any] | None = None
     keep: Callable[[Any], Any] | None = None
 
     @property
