@@ -66,7 +66,7 @@ class Draws(NamedTuple):
     Attributes:
         noise: of the actions.
         transition: PRNG keys.
-        reset: PRNG keys, used where an episode ends.
+        reset: PRNG keys, used after a step that ends an episode.
     """
 
     noise: jax.Array
@@ -83,14 +83,15 @@ class EpisodeStats(NamedTuple):
 
 
 def start(envs: EnvBatch, network: Network, keys: jax.Array) -> EnvLoop:
-    """Reset this device's share of the environments, with a key for each of all of them. Consumes `keys`."""
+    """This device's share of the environments, yet to be reset, with a key for each of all of them. Consumes `keys`."""
     keys = together.share_envs(keys)
-    env_state, obs = envs.reset(keys)
+    env_state, obs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(envs.reset, keys))
     zeros = jnp.zeros(len(keys), jnp.float32)
     return EnvLoop(
         env_state=env_state,
         obs=obs,
         reset=jnp.ones(len(keys), bool),
+        reset_key=keys,
         carry=network.initial_carry(len(keys)),
         episode_return=zeros,
         episode_length=jnp.zeros(len(keys), jnp.int32),
@@ -139,25 +140,25 @@ def collect(
     own = together.share_envs(draws, axis=1)
     num_steps = len(own.reset)
     truncates = envs.most_truncations(num_steps) > 0
-    ahead, reset_from = _reset_in_two(envs, own.reset[0], num_steps)
+    ahead, reset_from = _reset_in_two(envs, loop.reset_key, num_steps)
+    reset_keys = jnp.concatenate([loop.reset_key[None], own.reset])  # the last for the segment to come
 
     # A critic of its own waits until all observations are there, and takes them at once.
     values_after = not (network.shared or network.recurrent)
 
     def step(loop: EnvLoop, drawn: tuple[jax.Array, jax.Array, Any]) -> tuple[EnvLoop, Trajectory]:
         noise, keys, prepared = drawn
-        obs = network.kept(loop.obs, view)
+        env_state, raw_obs = jax.tree.map(partial(_where, loop.reset), reset_from(prepared), (loop.env_state, loop.obs))
+        obs = network.kept(raw_obs, view)
         net_carry, distribution, value = network.apply(params, loop.carry, obs, loop.reset)
         action = distribution.from_noise(noise)
-        env_state, timestep = envs.step(keys, loop.env_state, action, partial(env_action, distribution))
-        done = timestep.terminated | timestep.truncated
-        fresh_state, fresh_obs = reset_from(prepared)
+        env_state, timestep = envs.step(keys, env_state, action, partial(env_action, distribution))
         discounted_return = loop.discounted_return
         if reward_discount is not None:
             discounted_return = timestep.reward + reward_discount * jnp.where(loop.reset, 0.0, discounted_return)
         trajectory = Trajectory(
             obs=jax.tree.map(lambda x: in_rows(x, 1), obs),
-            raw_obs=loop.obs if view else None,
+            raw_obs=raw_obs if view else None,
             reset=None,
             action=action,
             distribution=distribution,
@@ -170,16 +171,17 @@ def collect(
             carry=net_carry if truncates else None,
         )
         loop = loop._replace(
-            env_state=jax.tree.map(lambda new, old: _where(done, new, old), fresh_state, env_state),
-            obs=jax.tree.map(lambda new, old: _where(done, new, old), fresh_obs, timestep.obs),
-            reset=done,
+            env_state=env_state,
+            obs=timestep.obs,
+            reset=timestep.terminated | timestep.truncated,
             carry=net_carry,
             discounted_return=discounted_return,
         )
         return loop, trajectory
 
-    drawn = (own.noise, own.transition, jax.vmap(ahead)(own.reset))
+    drawn = (own.noise, own.transition, jax.vmap(ahead)(reset_keys[:-1]))
     after, trajectory = _scan(step, loop, drawn, envs.alike)
+    after = after._replace(reset_key=reset_keys[-1])
     done = trajectory.terminated | trajectory.truncated
     kept = jax.eval_shape(lambda: network.kept(loop.obs, view))
     obs = jax.tree.map(lambda x, first: x.reshape(num_steps, *first.shape), trajectory.obs, kept)

@@ -39,10 +39,14 @@ class Batch(NamedTuple):
 class EnvLoop(NamedTuple):
     """Where collection stands between two segments.
 
+    An environment whose episode is over is reset before its next step, not after its last one, so that a program holds
+    one reset only: until then, here are the state and the observation that its episode ended with, or zeros at first.
+
     Attributes:
         env_state: [N, …] the environments' own states.
         obs: [N, …] the observations to act on next, not normalised.
-        reset: bool [N]. An episode begins with `obs`.
+        reset: bool [N]. An episode begins, so the environment has to be reset.
+        reset_key: PRNG keys [N] to do so with.
         carry: [N, …] the network's carry.
         episode_return: float [N], undiscounted return of the running episodes.
         episode_length: int32 [N], their steps so far.
@@ -52,6 +56,7 @@ class EnvLoop(NamedTuple):
     env_state: Any
     obs: Any
     reset: jax.Array
+    reset_key: jax.Array
     carry: Any
     episode_return: jax.Array
     episode_length: jax.Array

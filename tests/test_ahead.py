@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from trees import raw
 
 from jaxppo import envs, rollout
 from jaxppo.ahead import in_two
@@ -74,6 +75,6 @@ def test_segments_are_the_same(monkeypatch):
         loop, trajectory, stats = collect_segment(config, state, draws)
         assert isinstance(loop, EnvLoop)
         assert np.sum(stats.episodes) > 0
-        results.append((loop, trajectory, stats))
+        results.append(raw((loop, trajectory, stats)))
     for other in results[1:]:
         jax.tree.map(np.testing.assert_array_equal, results[0], other)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from trees import raw
 
 import jaxppo
 from jaxppo.cli import main
@@ -40,7 +41,7 @@ def agents():
 
 def differing(first, second):
     """Of each agent, whether any leaf differs."""
-    pairs = zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
+    pairs = zip(jax.tree.leaves(raw(first)), jax.tree.leaves(raw(second)), strict=True)
     return np.any([np.any(np.asarray(a) != np.asarray(b), axis=tuple(range(1, a.ndim))) for a, b in pairs], axis=0)
 
 

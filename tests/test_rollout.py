@@ -1,11 +1,14 @@
 """Collection against plain loops over what it recorded: resets, episode statistics, bootstraps, actions."""
 
+import dataclasses
+
 import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import probes
 import pytest
+from trees import raw
 
 import jaxppo
 from jaxppo import envs, rollout, training
@@ -13,6 +16,7 @@ from jaxppo.config import canonical
 from jaxppo.distributions import Gaussian
 from jaxppo.envs import wrappers
 from jaxppo.envs.batch import EnvBatch, batch
+from jaxppo.flops import bodies
 from jaxppo.networks import Network
 from jaxppo.rollout import collect, draw, start
 from jaxppo.training import collect_segment, draw_segment, init_step
@@ -61,6 +65,36 @@ def test_episodes_follow_one_another():
     assert np.all(obs[1:][done][:, 0] != trajectory.final_obs[done][:, 0])
     reset = np.concatenate([trajectory.reset, np.asarray(loop.reset)[None]])
     np.testing.assert_array_equal(reset, np.concatenate([np.ones((1, N), bool), done]))
+
+
+def test_a_reset_comes_before_the_step_that_needs_it():
+    """Until then there are zeros, or what an episode ended with; then what the environment makes of the reset's key."""
+    env = probes.noisy_walk(T)  # truncates at the end of a segment
+    network, params = network_for(env)
+    reset = batch(env, None, N, N).reset
+    (begin, between, first, _), (_, end, second, _) = segments(env, network, params)
+    for leaf in jax.tree.leaves((begin.env_state, begin.obs)):
+        np.testing.assert_array_equal(leaf, np.zeros_like(leaf))
+    for before, after, trajectory in ((begin, between, first), (between, end, second)):
+        assert np.all(before.reset)
+        np.testing.assert_array_equal(trajectory.obs[0], reset(before.reset_key)[1])
+        np.testing.assert_array_equal(after.obs, trajectory.final_obs[-1])
+    assert len(np.unique(np.concatenate([jax.random.key_data(x.reset_key) for x in (begin, between, end)]))) == 6 * N
+
+
+def test_a_program_holds_one_reset():
+    """And not another for the beginning, which would have to be compiled as well."""
+    walk = probes.noisy_walk(4)
+
+    def reset(key, params):
+        state, obs = walk.reset(key, params)
+        return state, jax.lax.lgamma(obs)
+
+    def count(jaxpr):
+        return sum((eqn.primitive.name == "lgamma") + sum(map(count, bodies(eqn))) for eqn in jaxpr.eqns)
+
+    config = jaxppo.Config(env=dataclasses.replace(walk, reset=reset), num_envs=2, num_steps=8, total_timesteps=32)
+    assert count(jax.make_jaxpr(jaxppo.train)(config, jax.random.key(0)).jaxpr) == 1
 
 
 def test_every_reset_is_drawn_anew():
@@ -216,7 +250,7 @@ def test_resets_drawn_ahead_change_nothing(env, monkeypatch):
         monkeypatch.setattr(rollout, "RESETS_AHEAD_BYTES", limit)
         runs.append(list(segments(env, network, params, num_steps=32, env_params=env.params)))
     assert sum(int(part[3][0].sum()) for part in runs[0]) > 0
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *runs)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *map(raw, runs))
 
 
 def test_one_environment_against_gymnax_itself():
@@ -226,8 +260,9 @@ def test_one_environment_against_gymnax_itself():
     params = params.replace(max_steps_in_episode=9)
     network, weights = network_for(env, params)
     before, _, trajectory, _ = next(segments(env, network, weights, count=1, env_params=params))
+    first, _ = batch(env, params, N, N).reset(before.reset_key)
     for n in range(N):
-        state = jax.tree.map(lambda x, n=n: x[n], before.env_state)
+        state = jax.tree.map(lambda x, n=n: x[n], first)
         for t in range(T):
             action = jnp.asarray(trajectory.action[t, n])
             with jax.numpy_dtype_promotion("standard"):

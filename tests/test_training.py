@@ -9,6 +9,7 @@ import numpy as np
 import probes
 import pytest
 from gymnax.environments.classic_control.cartpole import CartPole
+from trees import raw
 
 import jaxppo
 from jaxppo import envs, training
@@ -20,11 +21,7 @@ KEY = jax.random.key(0)
 
 def close(a, b, rtol=1e-4, atol=1e-5):
     """Two pytrees are equal to float tolerance, keys included."""
-
-    def raw(x):
-        return jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
-
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(raw(x), raw(y), rtol=rtol, atol=atol), a, b)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=atol), raw(a), raw(b))
 
 
 def row(tree, i):

@@ -198,15 +198,16 @@ def test_learners_of_ones_own_see_all_of_an_observation():
 
     assert segment(jaxppo.Config(**SMALL, network=Brighter())).obs.shape == (16, 4, 10, 10, 4)
     config = jaxppo.Config(**SMALL, network=Around())
-    state = jaxppo.init(config, KEY)
-    value = collect_segment(config, state, draw_segment(config, state)[1])[1].value[0]
-    np.testing.assert_allclose(value, jaxppo.value(config, state, state.loop.obs), rtol=1e-5)
+    state, trajectory = jaxppo.init(config, KEY), segment(config)
+    for obs, value in zip(trajectory.obs, trajectory.value, strict=True):
+        np.testing.assert_allclose(value, jaxppo.value(config, state, obs), rtol=1e-5)
 
 
 def test_whole_observations_may_be_bools_too():
     """Whoever has them asks for values and actions."""
     config = jaxppo.Config(**SMALL)
-    state = jaxppo.init(config, KEY)
+    state, _ = jaxppo.update(config, jaxppo.init(config, KEY))
+    assert np.any(state.loop.obs != 0)
     found, expected = (jaxppo.value(config, state, state.loop.obs.astype(dtype)) for dtype in (bool, jnp.float32))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
