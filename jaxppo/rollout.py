@@ -25,6 +25,8 @@ __all__ = ["Draws", "EpisodeStats", "Trajectory", "collect", "draw", "env_action
 UNROLL, UNROLL_OPERATIONS = 8, 2500
 # Of resets drawn ahead. On a CPU what fits in a cache, since more costs more in memory traffic than it saves.
 RESETS_AHEAD_BYTES, RESETS_AHEAD_BYTES_GPU = 2**20, 2**26
+# Operations that a CPU does in each step rather than ahead: so few are part of what the step does anyway.
+FEW_OPERATIONS = 16
 
 
 class Trajectory(NamedTuple):
@@ -196,16 +198,18 @@ def collect(
 def _reset_in_two(envs: EnvBatch, keys: jax.Array, num_steps: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """What to do for all resets of a segment at once, before it begins, and what from that in each step.
 
-    The whole of it, or else what is random, while these are few bytes; or else nothing.
+    The whole of it, or else what is random, while these are few bytes; or else nothing. What is random alone also where
+    the rest is next to nothing.
     """
     limit = RESETS_AHEAD_BYTES_GPU if backend.launches_count() else RESETS_AHEAD_BYTES
 
     def fits(function: Callable[..., Any]) -> bool:
         return num_steps * _num_bytes(jax.eval_shape(function, keys)) <= limit
 
-    if fits(envs.reset):
-        return envs.reset, lambda reset: reset
     draw, finish = in_two(envs.reset, keys)
+    few = not backend.launches_count() and count_equations(finish, jax.eval_shape(draw, keys)) <= FEW_OPERATIONS
+    if fits(envs.reset) and not few:
+        return envs.reset, lambda reset: reset
     return (draw, finish) if fits(draw) else (lambda keys: keys, envs.reset)
 
 

@@ -10,13 +10,19 @@ import pytest
 from trees import assert_same
 
 import jaxppo
-from jaxppo import kernels
+from jaxppo import kernels, rollout
 from jaxppo.kernels import mean, padded, scan
 from jaxppo.needed import needed
 from jaxppo.profiling import profile_update
 
 KEY = jax.random.key(0)
 MLP, SGD = jaxppo.MLP, jaxppo.SGD
+
+
+@pytest.fixture(autouse=True)
+def _whole_resets_ahead(monkeypatch):
+    """As on a GPU, where they are drawn ahead whatever they take."""
+    monkeypatch.setattr(rollout, "FEW_OPERATIONS", 0)
 
 
 @pytest.fixture

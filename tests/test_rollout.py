@@ -22,6 +22,7 @@ from jaxppo.rollout import collect, draw, start
 from jaxppo.training import collect_segment, draw_segment, init_step
 
 T, N = 16, 3
+KEY = jax.random.key(0)
 
 
 def network_for(env, params=None):
@@ -246,11 +247,17 @@ def test_resets_drawn_ahead_change_nothing(env, monkeypatch):
     env = envs.make(env)
     network, params = network_for(env, env.params)
     runs = []
-    for limit in (2**40, 0):
+    drawn = []
+    for limit, few in ((2**40, 0), (2**40, 2**40), (0, 0)):
         monkeypatch.setattr(rollout, "RESETS_AHEAD_BYTES", limit)
+        monkeypatch.setattr(rollout, "FEW_OPERATIONS", few)
+        ahead, _ = rollout._reset_in_two(batch(env, env.params, N, N), keys := jax.random.split(KEY, N), 32)
+        drawn.append(jax.tree.structure(jax.eval_shape(ahead, keys)))
         runs.append(list(segments(env, network, params, num_steps=32, env_params=env.params)))
+    assert len(set(drawn)) == 3  # states and observations; a list of numbers; keys
     assert sum(int(part[3][0].sum()) for part in runs[0]) > 0
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *map(raw, runs))
+    for other in runs[1:]:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), raw(runs[0]), raw(other))
 
 
 def test_one_environment_against_gymnax_itself():
