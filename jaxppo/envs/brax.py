@@ -96,10 +96,14 @@ def _construct(name: str, task: str, backend: str) -> Env:
         finally:
             mujoco.set_mju_user_warning(handler)
 
-    def reset(key: jax.Array, params: Params) -> tuple[State, jax.Array]:
+    @functools.partial(jax.jit, inline=True)  # so that it is traced but once, which takes a while
+    def begin(key: jax.Array) -> tuple[State, jax.Array]:
         with _foreign():
             first = env.reset(key)
             return State(jax.tree.map(strong, first.pipeline_state), jnp.zeros((), jnp.int32)), strong(first.obs)
+
+    def reset(key: jax.Array, params: Params) -> tuple[State, jax.Array]:
+        return begin(key)
 
     def step(key: jax.Array, state: State, action: jax.Array, params: Params) -> tuple[State, TimeStep]:
         with _foreign():
