@@ -13,7 +13,7 @@ from jaxppo import backend, kernels, together
 from jaxppo.distributions import Distribution
 from jaxppo.fields import check, flag, hyperparameters, is_a, is_pytree, nested, number, whole
 from jaxppo.interop import default_promotion
-from jaxppo.learners.diagnostics import ratio_moments, with_sample_size
+from jaxppo.learners.diagnostics import MOMENTS, one_by_one, ratio_moments
 from jaxppo.learners.gradients import in_kernel, over_parts
 from jaxppo.learners.halves import Halves, halves
 from jaxppo.learners.losses import policy_loss, value_loss
@@ -39,7 +39,7 @@ __all__ = ["SGD", "SGDState"]
 APART_STEPS, APART_SIZE = 4, 2**25
 UNROLL = 4  # gradient steps at most that are written out where each is one kernel, and a turn of a loop takes as long
 OBJECTIVE_METRICS = ("clip_fraction", "kl_coef")
-TAKEN = {*Metrics._fields, "squared_ratio", "_seen"}
+TAKEN = {*Metrics._fields, MOMENTS, "squared_ratio", "_seen"}
 
 
 class SGDState(NamedTuple):
@@ -141,7 +141,7 @@ class SGD:
             )
             metrics["ratio_max"] = together.largest(metrics["ratio_max"])
         params = unravel(end.vector)
-        metrics = {**_reduce(metrics), "learning_rate": learning_rate}
+        metrics = {**_reduce(one_by_one(metrics)), "learning_rate": learning_rate}
         aux = state.objective
         if jax.tree.leaves(aux):
             new, _ = predict(network, params, samples, both=False)
@@ -178,19 +178,19 @@ class SGD:
         samples: Samples,
         rows: jax.Array,
         learning_rate: jax.Array,
-    ) -> tuple[_Progress, dict[str, jax.Array]]:
+    ) -> tuple[_Progress, dict[str, Any]]:
         """All steps of both halves, each on a device of its own: as `_epochs`."""
         params = halves.params
 
-        def learn(of_value: bool) -> tuple[_Progress, dict[str, jax.Array]]:
+        def learn(of_value: bool) -> tuple[_Progress, dict[str, Any]]:
             vector, unravel = ravel_pytree(halves.half(params, of_value))
 
-            def loss(vector: jax.Array, part: Samples) -> tuple[jax.Array, dict[str, jax.Array]]:
+            def loss(vector: jax.Array, part: Samples) -> tuple[jax.Array, dict[str, Any]]:
                 new, value = predict(network, halves.put(params, unravel(vector), of_value), part, both=False)
                 rows = as_rows(network, part)
                 return self._of_value(value, rows) if of_value else self._of_policy(objective, aux, new, rows)
 
-            def gradient(vector: jax.Array, minibatch: Samples) -> tuple[jax.Array, dict[str, jax.Array]]:
+            def gradient(vector: jax.Array, minibatch: Samples) -> tuple[jax.Array, dict[str, Any]]:
                 grad, metrics = over_parts(loss, vector, minibatch, _in_parts(network, objective))
                 return grad, {**metrics, "grad_norm": jnp.linalg.norm(grad)}
 
@@ -201,17 +201,17 @@ class SGD:
         (policy, of_policy), (value, of_value) = together.apart(partial(learn, False), partial(learn, True))
         end = jax.tree.map(lambda x, *both: halves.join_vectors(*both) if x.ndim else both[0], start, policy, value)
         grad_norm = jnp.hypot(of_policy["grad_norm"], of_value["grad_norm"])
-        return end, {**with_sample_size({**of_policy, **of_value}), "grad_norm": grad_norm}
+        return end, {**of_policy, **of_value, "grad_norm": grad_norm}
 
     def _epochs(
         self,
-        gradient: Callable[[jax.Array, Samples], tuple[jax.Array, dict[str, jax.Array]]],
+        gradient: Callable[[jax.Array, Samples], tuple[jax.Array, dict[str, Any]]],
         minibatches: Callable[[jax.Array], Samples],
         start: _Progress,
         rows: jax.Array,
         learning_rate: jax.Array,
         unroll: Callable[[Samples], int] = lambda _: 1,
-    ) -> tuple[_Progress, dict[str, jax.Array]]:
+    ) -> tuple[_Progress, dict[str, Any]]:
         """A step along each gradient: where that leads to, and metrics [num_epochs, num_minibatches].
 
         Args:
@@ -229,7 +229,7 @@ class SGD:
             after = _Progress(vector, opt_state, at.going)
             if self.kl_limit is None:
                 return after, as_row(metrics)
-            going = at.going & (metrics["kl"] <= self.kl_limit)
+            going = at.going & (metrics[MOMENTS]["kl"] <= self.kl_limit)
             after = jax.tree.map(lambda new, old: jnp.where(going, new, old), after, at)
             return after._replace(going=going), as_row({**metrics, "_seen": at.going, "gradient_steps": going})
 
@@ -265,21 +265,20 @@ class SGD:
         aux: Any,
         vector: jax.Array,
         minibatch: Samples,
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    ) -> tuple[jax.Array, dict[str, Any]]:
         """The gradient [P] of the loss on a minibatch at the parameters `unravel(vector)`, and the metrics there.
 
         Where devices train together it is the mean over them, and so are all metrics but `ratio_max`.
         """
 
-        def loss(vector: jax.Array, part: Samples) -> tuple[jax.Array, dict[str, jax.Array]]:
+        def loss(vector: jax.Array, part: Samples) -> tuple[jax.Array, dict[str, Any]]:
             return self._loss(unravel(vector), network, objective, aux, part)
 
         by_kernel = in_kernel(self._loss_for(network, objective, aux), vector, unravel, minibatch)
         grad, metrics = by_kernel or over_parts(loss, vector, minibatch, _in_parts(network, objective))
         means = {name: each for name, each in metrics.items() if name != "ratio_max"}
         grad, means = together.mean((grad, means))
-        metrics = {**metrics, **means}
-        return grad, {**with_sample_size(metrics), "grad_norm": jnp.linalg.norm(grad)}
+        return grad, {**metrics, **means, "grad_norm": jnp.linalg.norm(grad)}
 
     def _loss_for(self, network: Network, objective: Objective, aux: Any) -> Callable[..., Any] | None:
         """`loss(params, minibatch=part)`, as a kernel takes it; None where there are none, or no parts."""
@@ -302,7 +301,7 @@ class SGD:
 
     def _loss(
         self, params: Any, network: Network, objective: Objective, aux: Any, minibatch: Samples, *, both: bool = True
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    ) -> tuple[jax.Array, dict[str, Any]]:
         new, value = predict(network, params, minibatch, both=both)
         batch = as_rows(network, minibatch)
         loss_of_policy, of_policy = self._of_policy(objective, aux, new, batch)
@@ -311,7 +310,7 @@ class SGD:
 
     def _of_policy(
         self, objective: Objective, aux: Any, new: Distribution, batch: Samples
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    ) -> tuple[jax.Array, dict[str, Any]]:
         """The policy's part of the loss, and its metrics."""
         loss, metrics = policy_loss(objective, aux, new, batch, self.dual_clip)
         for name in metrics:
@@ -322,11 +321,11 @@ class SGD:
         return loss - self.ent_coef * entropy, {
             "policy_loss": loss,
             "entropy": entropy,
-            **metrics,
+            **{name: value for name, value in metrics.items() if name not in per_sample},
             **ratio_moments(new, batch.old, batch.action, per_sample),
         }
 
-    def _of_value(self, value: jax.Array, batch: Samples) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def _of_value(self, value: jax.Array, batch: Samples) -> tuple[jax.Array, dict[str, Any]]:
         """The value's part of the loss, and its metrics."""
         loss = value_loss(value, batch, self.vf_clip_eps)
         return self.vf_coef * loss, {"value_loss": loss}
