@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxppo import backend, kernels, together
 from jaxppo.ahead import in_two
@@ -237,11 +238,12 @@ def _unroll(step: Any, loop: EnvLoop, drawn: Any, num_steps: int) -> int:
 def _count(loop: EnvLoop, reward: jax.Array, done: jax.Array) -> tuple[EnvLoop, EpisodeStats]:
     """Add the steps of a segment [T, N] to the running episodes, and sum over those that ended in it."""
     num_steps = len(done)
-    steps = jnp.arange(1, num_steps + 1, dtype=jnp.int32)[:, None]
+    steps = np.arange(1, num_steps + 1, dtype=np.int32)[:, None]
     over = jnp.max(jnp.where(done, steps, 0), axis=0)  # [N]: so many steps belong to episodes that ended
     old_return, old_length = (jnp.where(over > 0, x, 0) for x in (loop.episode_return, loop.episode_length))
-    old_rewards = jnp.sum(jnp.where(steps <= over[None], reward, 0.0), axis=0)
-    new_rewards = jnp.sum(jnp.where(steps <= over[None], 0.0, reward), axis=0)
+    is_old = steps <= over[None]
+    either = jnp.stack([jnp.where(is_old, reward, 0.0), jnp.where(is_old, 0.0, reward)])
+    old_rewards, new_rewards = jnp.sum(either, axis=1)
     stats = EpisodeStats(jnp.sum(done, axis=0, dtype=jnp.int32), old_return + old_rewards, old_length + over)
     return loop._replace(
         episode_return=jnp.where(over > 0, 0.0, loop.episode_return) + new_rewards,

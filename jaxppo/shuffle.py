@@ -5,8 +5,11 @@ the result is below `size` gives one on the range (Black & Rogaway 2002, "cycle 
 times faster than `jax.random.permutation`, which sorts.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxppo import backend
 
@@ -26,17 +29,15 @@ def permutations(key: jax.Array, count: int, size: int) -> jax.Array:
     high_bits = bits - low_bits
     round_keys = _hashes(key, ROUNDS * count).reshape(ROUNDS // 2, 2, count, 1)
 
-    def two_rounds(halves: tuple[jax.Array, jax.Array], keys: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
-        high, low = halves
+    def two_rounds(x: jax.Array, keys: jax.Array) -> tuple[jax.Array, None]:
+        high, low = x >> low_bits, x & _mask(low_bits)
         high = high ^ (_mix(low ^ keys[0]) & _mask(high_bits))
         low = low ^ (_mix(high ^ keys[1]) & _mask(low_bits))
-        return (high, low), None
+        return (high << low_bits) | low, None
 
     def bijection(x: jax.Array) -> jax.Array:
-        halves = x >> low_bits, x & _mask(low_bits)
         # On a CPU rounds written out one after the other would take the LLVM of jaxlib 0.11 minutes.
-        (high, low), _ = jax.lax.scan(two_rounds, halves, round_keys, unroll=backend.launches_count())
-        return (high << low_bits) | low
+        return jax.lax.scan(two_rounds, x, round_keys, unroll=backend.launches_count())[0]
 
     order = bijection(jnp.tile(jnp.arange(size, dtype=jnp.uint32), (count, 1)))
     if size < 1 << bits:
@@ -50,7 +51,7 @@ def permutations(key: jax.Array, count: int, size: int) -> jax.Array:
 def _hashes(key: jax.Array, count: int) -> jax.Array:
     """Hashes of 0 … count − 1 under `key`: uint32 [count], all different."""
     words = jax.random.key_data(key).reshape(-1)
-    hashes = jnp.arange(count, dtype=jnp.uint32) * jnp.uint32(0x9E3779B9)
+    hashes: Any = np.arange(count, dtype=np.uint32) * np.uint32(0x9E3779B9)
     for i in range(words.size):
         hashes = _mix(hashes + words[i])
     return hashes
