@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var
 from jax.interpreters.partial_eval import dce_jaxpr
 
-__all__ = ["Product", "Work", "bodies", "count_equations", "count_work"]
+__all__ = ["Product", "Work", "bodies", "count_work", "primitives"]
 
 
 class Product(NamedTuple):
@@ -60,13 +60,12 @@ def count_work(function: Callable[..., Any], *args: Any) -> Work:
     return _count(dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[0])
 
 
-def count_equations(function: Callable[..., Any], *args: Any) -> int:
-    """How many operations `function(*args)` is written in; the arguments may be shapes."""
-
-    def count(jaxpr: Jaxpr) -> int:
-        return len(jaxpr.eqns) + sum(count(body) for eqn in jaxpr.eqns for body in bodies(eqn))
-
-    return count(jax.make_jaxpr(function)(*args).jaxpr)
+def primitives(jaxpr: Jaxpr) -> Iterator[str]:
+    """The operations that it is written in by name, and those of the functions that they call."""
+    for eqn in jaxpr.eqns:
+        yield eqn.primitive.name
+        for body in bodies(eqn):
+            yield from primitives(body)
 
 
 def bodies(eqn: JaxprEqn) -> Iterator[Jaxpr]:

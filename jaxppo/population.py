@@ -12,6 +12,7 @@ from jaxppo.config import Config
 from jaxppo.devices import fill
 from jaxppo.fields import check, hyperparameters, number, plain, suggest, whole
 from jaxppo.loop import Training
+from jaxppo.rollout import cleared
 from jaxppo.types import TrainState
 
 __all__ = ["Evolution", "Population", "evolve"]
@@ -83,7 +84,7 @@ def evolve(
     policy, reward_moments, learner = jax.tree.map(
         lambda x: x[parents], (states.policy, states.reward_moments, states.learner)
     )
-    homes = jnp.where(_finite(states.loop), jnp.arange(num_agents), parents)
+    homes = jnp.where(_finite(jax.vmap(cleared)(states.loop)), jnp.arange(num_agents), parents)
     loop = jax.tree.map(lambda x: x[homes], states.loop)
     states = states.replace(policy=policy, reward_moments=reward_moments, learner=learner, loop=loop)
     limits = {name: limits for name, _, limits in _numbers(configs)}

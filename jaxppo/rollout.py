@@ -14,12 +14,12 @@ from jaxppo.ahead import in_two
 from jaxppo.distributions import Distribution
 from jaxppo.envs.base import Box, Space
 from jaxppo.envs.batch import EnvBatch
-from jaxppo.flops import count_equations
+from jaxppo.flops import primitives
 from jaxppo.images import in_rows
 from jaxppo.networks import Network
 from jaxppo.types import EnvLoop
 
-__all__ = ["Draws", "EpisodeStats", "Trajectory", "collect", "draw", "env_action", "start"]
+__all__ = ["Draws", "EpisodeStats", "Trajectory", "cleared", "collect", "draw", "env_action", "start"]
 
 # On a GPU so many steps at most are written out between two writes of the trajectory, and no more than hold so many
 # operations, since XLA would take long to compile them.
@@ -27,7 +27,7 @@ UNROLL, UNROLL_OPERATIONS = 8, 2500
 # Of resets drawn ahead. On a CPU what fits in a cache, since more costs more in memory traffic than it saves.
 RESETS_AHEAD_BYTES, RESETS_AHEAD_BYTES_GPU = 2**20, 2**26
 # Operations that a CPU does in each step rather than ahead: so few are part of what the step does anyway.
-FEW_OPERATIONS = 16
+FEW_OPERATIONS, LOOPS = 16, {"scan", "while"}
 
 
 class Trajectory(NamedTuple):
@@ -88,7 +88,7 @@ class EpisodeStats(NamedTuple):
 def start(envs: EnvBatch, network: Network, keys: jax.Array) -> EnvLoop:
     """This device's share of the environments, yet to be reset, with a key for each of all of them. Consumes `keys`."""
     keys = together.share_envs(keys)
-    env_state, obs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(envs.reset, keys))
+    env_state, obs = jax.tree.map(_zeros_like, jax.eval_shape(envs.reset, keys))
     zeros = jnp.zeros(len(keys), jnp.float32)
     return EnvLoop(
         env_state=env_state,
@@ -208,7 +208,8 @@ def _reset_in_two(envs: EnvBatch, keys: jax.Array, num_steps: int) -> tuple[Call
         return num_steps * _num_bytes(jax.eval_shape(function, keys)) <= limit
 
     draw, finish = in_two(envs.reset, keys)
-    few = not backend.launches_count() and count_equations(finish, jax.eval_shape(draw, keys)) <= FEW_OPERATIONS
+    operations = list(primitives(jax.make_jaxpr(finish)(jax.eval_shape(draw, keys)).jaxpr))
+    few = not backend.launches_count() and len(operations) <= FEW_OPERATIONS and not LOOPS & set(operations)
     if fits(envs.reset) and not few:
         return envs.reset, lambda reset: reset
     return (draw, finish) if fits(draw) else (lambda keys: keys, envs.reset)
@@ -231,7 +232,7 @@ def _scan(step: Any, loop: EnvLoop, drawn: Any, alike: bool) -> tuple[EnvLoop, T
 def _unroll(step: Any, loop: EnvLoop, drawn: Any, num_steps: int) -> int:
     """How many steps to write out one after the other, a divisor of `num_steps`."""
     first = jax.eval_shape(lambda: jax.tree.map(lambda x: x[0], drawn))
-    most = min(UNROLL, UNROLL_OPERATIONS // count_equations(step, loop, first))
+    most = min(UNROLL, UNROLL_OPERATIONS // len(list(primitives(jax.make_jaxpr(step)(loop, first).jaxpr))))
     return backend.most_at_once(num_steps, most)
 
 
@@ -257,6 +258,18 @@ def env_action(distribution: Distribution, action: jax.Array, space: Space) -> j
         return action
     low, high = (jnp.broadcast_to(jnp.asarray(bound, jnp.float32), space.shape) for bound in (space.low, space.high))
     return distribution.within(action.reshape(space.shape), low, high)
+
+
+def _zeros_like(shape: jax.ShapeDtypeStruct) -> jax.Array:
+    """Zeros as weakly typed as what they stand for, so that a step may change their dtype as it may change that."""
+    return jnp.full(shape.shape, shape.dtype.type(0).item()) if shape.weak_type else jnp.zeros(shape.shape, shape.dtype)
+
+
+def cleared(loop: EnvLoop) -> EnvLoop:
+    """With zeros for states and observations that a reset will replace: what an episode ended with may be anything."""
+    old = (loop.env_state, loop.obs)
+    env_state, obs = jax.tree.map(lambda x: _where(loop.reset, jnp.zeros_like(x), x), old)
+    return loop._replace(env_state=env_state, obs=obs)
 
 
 def _where(done: jax.Array, fresh: jax.Array, old: jax.Array) -> jax.Array:

@@ -19,7 +19,7 @@ from jaxppo.fields import ConfigError
 from jaxppo.keys import typed_key
 from jaxppo.networks import Network
 from jaxppo.normalize import RunningMoments, normalize_obs, scale
-from jaxppo.rollout import Draws, EpisodeStats, Trajectory, collect, draw, start
+from jaxppo.rollout import Draws, EpisodeStats, Trajectory, cleared, collect, draw, start
 from jaxppo.types import COLUMNS, Batch, EnvLoop, Metrics, Policy, Result, TrainState
 
 __all__ = ["build", "init", "train", "update"]
@@ -186,7 +186,8 @@ def learning_batch(
         )
         reward = scale(reward_moments, reward, config.reward_clip)
 
-    last_obs, slots = network.kept(loop.obs, view), env_batch.most_truncations(config.num_steps)
+    # Cleared, since the value of what an episode ended with must not count in derivatives either.
+    last_obs, slots = network.kept(cleared(loop).obs, view), env_batch.most_truncations(config.num_steps)
     next_value = _next_values(network, params, trajectory, last_obs, loop, slots)
     advantage = gae(
         reward,

@@ -44,8 +44,8 @@ class EnvLoop(NamedTuple):
 
     Attributes:
         env_state: [N, …] the environments' own states.
-        obs: [N, …] the observations to act on next, not normalised.
-        reset: bool [N]. An episode begins, so the environment has to be reset.
+        obs: [N, …] the observations to act on next, not normalised; but where `reset`, those of the resets.
+        reset: bool [N]. No episode is under way, so the environment is reset before its next step.
         reset_key: PRNG keys [N] to do so with.
         carry: [N, …] the network's carry.
         episode_return: float [N], undiscounted return of the running episodes.

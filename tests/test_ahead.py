@@ -9,19 +9,11 @@ from trees import raw
 from jaxppo import envs, rollout
 from jaxppo.ahead import in_two
 from jaxppo.config import Config
-from jaxppo.flops import bodies
+from jaxppo.flops import primitives
 from jaxppo.training import build, collect_segment, draw_segment, init_step
 from jaxppo.types import EnvLoop
 
 KEYS = jax.random.split(jax.random.key(3), 6)
-
-
-def primitives(jaxpr):
-    """Of all operations, those within others too."""
-    for eqn in jaxpr.eqns:
-        yield eqn.primitive.name
-        for body in bodies(eqn):
-            yield from primitives(body)
 
 
 @pytest.mark.parametrize("name", ["Breakout-MinAtar", "Freeway-MinAtar", "Asterix-MinAtar", "CartPole-v1"])

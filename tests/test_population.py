@@ -64,6 +64,19 @@ def test_the_worst_go_on_from_the_best(agents):
         assert all(np.isclose(each, 2) or np.isclose(each, 0.5) for each in ratio[[1, 3]])
 
 
+@pytest.mark.parametrize("over", [True, False])
+def test_environments_that_hold_no_numbers_are_left(agents, over):
+    """But not those that are about to be reset, whatever their last episode ended with."""
+    configs, states = agents
+    broken = jnp.arange(8)[:, None, None] == 1
+    loop = states.loop._replace(
+        obs=jnp.where(broken, jnp.inf, states.loop.obs), reset=jnp.full_like(states.loop.reset, over)
+    )
+    population = jaxppo.Population(fraction=0.25, factor=2.0)
+    _, moved, _ = evolve(population, jax.random.key(0), configs, states.replace(loop=loop), SCORES)
+    assert list(differing(moved.loop, loop)) == [agent == 1 and not over for agent in range(8)]
+
+
 def test_both_directions_and_both_parents_occur(agents):
     """Over many keys about half the changes are up, and about half the parents are the very best."""
     configs, states = agents

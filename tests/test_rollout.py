@@ -16,7 +16,7 @@ from jaxppo.config import canonical
 from jaxppo.distributions import Gaussian
 from jaxppo.envs import wrappers
 from jaxppo.envs.batch import EnvBatch, batch
-from jaxppo.flops import bodies
+from jaxppo.flops import primitives
 from jaxppo.networks import Network
 from jaxppo.rollout import collect, draw, start
 from jaxppo.training import collect_segment, draw_segment, init_step
@@ -91,11 +91,84 @@ def test_a_program_holds_one_reset():
         state, obs = walk.reset(key, params)
         return state, jax.lax.lgamma(obs)
 
-    def count(jaxpr):
-        return sum((eqn.primitive.name == "lgamma") + sum(map(count, bodies(eqn))) for eqn in jaxpr.eqns)
-
     config = jaxppo.Config(env=dataclasses.replace(walk, reset=reset), num_envs=2, num_steps=8, total_timesteps=32)
-    assert count(jax.make_jaxpr(jaxppo.train)(config, jax.random.key(0)).jaxpr) == 1
+    assert list(primitives(jax.make_jaxpr(jaxppo.train)(config, KEY).jaxpr)).count("lgamma") == 1
+
+
+@pytest.mark.parametrize("turns", [1, 100])
+def test_loops_are_not_few_operations(turns):
+    """However short they are written, they may be much work for each step."""
+    walk = probes.noisy_walk(4)
+
+    def reset(key, params):
+        state, obs = walk.reset(key, params)
+        return state, jax.lax.fori_loop(0, turns, lambda _, x: x + 1, obs) if turns > 1 else obs + 1
+
+    many = batch(dataclasses.replace(walk, reset=reset), None, N, N)
+    ahead, _ = rollout._reset_in_two(many, keys := jax.random.split(KEY, N), T)
+    whole = jax.tree.structure(jax.eval_shape(many.reset, keys))
+    assert (jax.tree.structure(jax.eval_shape(ahead, keys)) == whole) == (turns > 1)
+
+
+def unsound_at_the_end(limit):
+    """A walk whose episodes terminate after so many steps, and end with what is not a number."""
+    walk = probes.noisy_walk(limit)
+
+    def step(key, state, action, params):
+        state, timestep = walk.step(key, state, action, params)
+        obs = jnp.where(timestep.truncated, jnp.inf, state.obs)
+        ended = timestep._replace(obs=obs, terminated=timestep.truncated, truncated=jnp.bool_(False))
+        return state._replace(obs=obs), ended
+
+    return dataclasses.replace(walk, step=step)
+
+
+def test_what_an_episode_ended_with_counts_nowhere():
+    """Neither in values nor in their derivatives, though a segment ends there and all of it is infinite."""
+    config = jaxppo.Config(env=unsound_at_the_end(4), num_envs=2, num_steps=8, total_timesteps=64)
+    state, metrics = jaxppo.update(config, jaxppo.init(config, KEY))
+    assert np.all(state.loop.reset)
+    assert np.all(np.isinf(state.loop.obs))
+    assert np.isfinite(metrics.value_loss)
+
+    def loss(params):
+        begun = jaxppo.init(config, KEY)
+        return jaxppo.update(config, begun.replace(policy=begun.policy.replace(params=params)))[1].value_loss
+
+    gradient = jax.tree.leaves(jax.grad(loss)(state.policy.params))
+    assert np.all([np.all(np.isfinite(x)) for x in gradient])
+    assert np.any([np.any(x != 0) for x in gradient])
+
+
+def test_cleared_of_what_a_reset_replaces():
+    """And of that only."""
+    env = unsound_at_the_end(T)
+    network, params = network_for(env)
+    (_, between, _, _), (_, _, _, _) = segments(env, network, params)
+    between = between._replace(reset=jnp.arange(N) > 0)
+    state, obs = rollout.cleared(between).env_state, rollout.cleared(between).obs
+    for old, new in zip(jax.tree.leaves((between.env_state, between.obs)), jax.tree.leaves((state, obs)), strict=True):
+        np.testing.assert_array_equal(new[0], old[0])
+        np.testing.assert_array_equal(new[1:], np.zeros_like(old[1:]))
+
+
+def test_a_step_may_change_a_weak_dtype():
+    """As Python's numbers have, which become what they are added to."""
+    walk = probes.noisy_walk(4)
+
+    def reset(key, params):
+        return {"walk": walk.reset(key, params)[0], "sum": 0}, walk.reset(key, params)[1]
+
+    def step(key, state, action, params):
+        inner, timestep = walk.step(key, state["walk"], action, params)
+        with jax.numpy_dtype_promotion("standard"):
+            return {"walk": inner, "sum": state["sum"] + timestep.reward}, timestep
+
+    config = jaxppo.Config(
+        env=dataclasses.replace(walk, reset=reset, step=step), num_envs=2, num_steps=6, total_timesteps=12
+    )
+    result = jaxppo.train(config, KEY)
+    np.testing.assert_allclose(result.state.loop.env_state["sum"], result.state.loop.episode_return, rtol=1e-5)
 
 
 def test_every_reset_is_drawn_anew():
