@@ -207,10 +207,12 @@ def _reset_in_two(envs: EnvBatch, keys: jax.Array, num_steps: int) -> tuple[Call
     def fits(function: Callable[..., Any]) -> bool:
         return num_steps * _num_bytes(jax.eval_shape(function, keys)) <= limit
 
+    def is_little(function: Callable[..., Any], drawn: Any) -> bool:
+        operations = list(primitives(jax.make_jaxpr(function)(drawn).jaxpr))
+        return len(operations) <= FEW_OPERATIONS and not LOOPS & set(operations)
+
     draw, finish = in_two(envs.reset, keys)
-    operations = list(primitives(jax.make_jaxpr(finish)(jax.eval_shape(draw, keys)).jaxpr))
-    few = not backend.launches_count() and len(operations) <= FEW_OPERATIONS and not LOOPS & set(operations)
-    if fits(envs.reset) and not few:
+    if fits(envs.reset) and (backend.launches_count() or not is_little(finish, jax.eval_shape(draw, keys))):
         return envs.reset, lambda reset: reset
     return (draw, finish) if fits(draw) else (lambda keys: keys, envs.reset)
 

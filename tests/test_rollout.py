@@ -144,10 +144,9 @@ def test_cleared_of_what_a_reset_replaces():
     """And of that only."""
     env = unsound_at_the_end(T)
     network, params = network_for(env)
-    (_, between, _, _), (_, _, _, _) = segments(env, network, params)
-    between = between._replace(reset=jnp.arange(N) > 0)
-    state, obs = rollout.cleared(between).env_state, rollout.cleared(between).obs
-    for old, new in zip(jax.tree.leaves((between.env_state, between.obs)), jax.tree.leaves((state, obs)), strict=True):
+    _, after, _, _ = next(segments(env, network, params))
+    loops = after._replace(reset=jnp.arange(N) > 0), rollout.cleared(after._replace(reset=jnp.arange(N) > 0))
+    for old, new in zip(*(jax.tree.leaves((loop.env_state, loop.obs)) for loop in loops), strict=True):
         np.testing.assert_array_equal(new[0], old[0])
         np.testing.assert_array_equal(new[1:], np.zeros_like(old[1:]))
 
