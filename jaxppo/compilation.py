@@ -1,7 +1,9 @@
 """How the package compiles its own programs: for a short wait at equal speed."""
 
 import functools
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -13,7 +15,7 @@ from jaxppo.networks import MLP
 if TYPE_CHECKING:
     from jaxppo.config import Config
 
-__all__ = ["compiler_options", "program"]
+__all__ = ["compiler_options", "program", "uncollected"]
 
 SMALL_BATCH, SMALL_LAYER = 2**13, 2**15  # samples; numbers in a layer of a minibatch: by measurement, for the below
 
@@ -43,6 +45,7 @@ def compiler_options(config: "Config | None" = None) -> dict[str, Any]:
 
 def program(function: Callable[..., Any]) -> Callable[..., Any]:
     """`jax.jit(function)` of a config and more, with its options if called by itself: not in a jit, vmap or grad."""
+    function = uncollected()(function)
     plain = jax.jit(function)
     compiled: Any = functools.cache(lambda *options: jax.jit(function, compiler_options=dict(options)))
 
@@ -54,6 +57,18 @@ def program(function: Callable[..., Any]) -> Callable[..., Any]:
         return (plain if traced else compiled(*compiler_options(args[0]).items()))(*args)
 
     return call
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Python's garbage collector at rest while a program is traced, which makes many objects and hardly any garbage."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _runs_graphs() -> bool:

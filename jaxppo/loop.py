@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxppo.compilation import compiler_options
+from jaxppo.compilation import compiler_options, uncollected
 from jaxppo.config import Config, canonical
 from jaxppo.devices import Spread, fill, spread
 from jaxppo.training import init_step, update_step, with_all_envs, with_own_envs
@@ -130,7 +130,9 @@ def compile_program(config: Config, num_agents: int, devices: tuple[jax.Device, 
     configs = jax.eval_shape(lambda: fill(stack([config]), agents.num_agents))
     states = shapes(configs, agents.num_agents)
     advance = _compiled(_chunk, agents, *compiler_options(config).items())
-    compiled = advance.lower(jnp.int32(1), configs, states).compile()
+    with uncollected():
+        lowered = advance.lower(jnp.int32(1), configs, states)
+    compiled = lowered.compile()
     memory = compiled.memory_analysis()
     sizes = ("argument_size_in_bytes", "output_size_in_bytes", "temp_size_in_bytes")
     peak_bytes = sum(getattr(memory, size, 0) for size in sizes) - getattr(memory, "alias_size_in_bytes", 0)

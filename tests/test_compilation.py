@@ -1,5 +1,7 @@
 """Options of the compiler: used at the top level, out of the way inside another's program, and right for a config."""
 
+import gc
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -95,3 +97,28 @@ def test_small_operations_are_not_divided(fields, small):
     options = compilation.compiler_options(jaxppo.Config(**fields))
     assert ("xla_disable_hlo_passes" in options) == small
     assert jax.jit(double, compiler_options=options)(jnp.float32(3)) == 6
+
+
+@pytest.mark.usefixtures("asked")
+@pytest.mark.parametrize("enabled", [True, False])
+def test_no_garbage_is_collected_while_a_program_is_traced(enabled):
+    """The collector rests then, and is as it was before after that, also where tracing fails."""
+
+    def trace(fails):
+        def function(x):
+            seen.append(gc.isenabled())
+            return x + "no number" if fails else x
+
+        return program(function)(jnp.float32(1))
+
+    seen, before = [], gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        trace(fails=False)
+        assert gc.isenabled() is enabled
+        with pytest.raises(TypeError):
+            trace(fails=True)
+        assert gc.isenabled() is enabled
+    finally:
+        (gc.enable if before else gc.disable)()
+    assert seen == [False, False]
