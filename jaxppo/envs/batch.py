@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxppo import together
+from jaxppo import backend, together
 from jaxppo.envs.base import Env, Space, TimeStep
+from jaxppo.envs.places import by_choice
 from jaxppo.fields import check
 
 __all__ = ["EnvBatch", "batch"]
@@ -52,12 +53,14 @@ def batch(env: Env, params: Any, num_envs: int, num_settings: int) -> EnvBatch:
         jaxppo.ConfigError: a leaf of another shape than that of the default, with or without such an axis.
     """
     each, axes = _spread(env, params, num_envs, num_settings)
+    # On a CPU a scatter is a few writes, and less than a choice.
+    written = by_choice if backend.launches_count() else lambda function: function
 
     def vmapped(function: Callable[..., Any]) -> Callable[..., Any]:
         """`function(*inputs, params)` of inputs [N, …]; parameters that all share stay constants of the program."""
         if axes is None:
-            return jax.vmap(lambda *inputs: function(*inputs, params))
-        return lambda *inputs: jax.vmap(function, in_axes=(*[0] * len(inputs), axes))(*inputs, each)
+            return jax.vmap(written(lambda *inputs: function(*inputs, params)))
+        return lambda *inputs: jax.vmap(written(function), in_axes=(*[0] * len(inputs), axes))(*inputs, each)
 
     def step(keys: jax.Array, states: Any, actions: Any, act: Any) -> tuple[Any, TimeStep]:
         def one(key: jax.Array, state: Any, action: jax.Array, params: Any) -> tuple[Any, TimeStep]:
