@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxppo import backend
 from jaxppo.networks import MLP
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def compiler_options(config: "Config | None" = None) -> dict[str, Any]:
     On an NVIDIA GPU, whole loops are launched as one CUDA graph, in which kernels run side by side unless one waits for
     the other: from the version of JAX on that this was measured with.
     """
-    if jax.default_backend() != "cpu":
+    if backend.launches_count():
         return dict(CUDA_OPTIONS) if _runs_graphs() else {}
     options: dict[str, Any] = {"xla_backend_optimization_level": 1, "xla_cpu_prefer_vector_width": 512}
     if config is not None and _is_small(config):
@@ -72,7 +73,7 @@ def uncollected() -> Iterator[None]:
 
 
 def _runs_graphs() -> bool:
-    return jax.__version_info__ >= (0, 11) and "cuda" in jax.devices()[0].client.platform_version
+    return jax.__version_info__ >= (0, 11) and backend.compute_capability() is not None
 
 
 def _is_small(config: "Config") -> bool:

@@ -1,5 +1,7 @@
 """What is arranged for devices on which every operation is a launch, run on a CPU: the same numbers, to rounding."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -118,3 +120,22 @@ def test_columns_at_their_limits(launches, count):
     np.testing.assert_allclose(jnp.exp(columns.log_softmax(far)), [[1, 0, 0], [0, 0.5, 0.5]], atol=1e-6)
     np.testing.assert_array_equal(columns.argmax(far), [0, 1])
     assert bool(jnp.isfinite(jax.jacobian(columns.log_softmax)(far)).all())
+
+
+def test_the_device_that_is_traced_for():
+    """The one that JAX takes, by default or as it is told, or another that need not be there."""
+    [*_, last] = cpus = jax.devices("cpu")
+    assert backend.device() == cpus[0]
+    for told in ("cpu", last):
+        with jax.default_device(told):
+            assert backend.device() == (last if told is last else cpus[0])
+    gpu = SimpleNamespace(platform="gpu", compute_capability="9.0")
+    with backend.tracing_for(gpu):
+        assert backend.device() is gpu
+        assert backend.launches_count()
+        assert backend.compute_capability() == "9.0"
+        with backend.tracing_for(last):
+            assert not backend.launches_count()
+        assert backend.launches_count()
+    assert not backend.launches_count()
+    assert backend.compute_capability() is None

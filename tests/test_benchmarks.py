@@ -131,3 +131,46 @@ def test_timed_runs_are_all_kept():
     seeds = []
     seconds, results = record.timed(lambda seed: seeds.append(seed) or seed**2, 3)
     assert (seeds, results, len(seconds)) == ([0, 1, 2, 3], [1, 4, 9], 3)
+
+
+PROGRAM = """
+%inner_body (p: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %p = (s32[], f32[4]{0}) parameter(0)
+  %x = f32[4]{0} get-tuple-element(%p), index=1
+  %first = f32[4]{0} fusion(%x), kind=kLoop, calls=%fused
+  ROOT %both = (s32[], f32[4]{0}) tuple(%x, %first)
+}
+
+%this_way (p: f32[4]) -> f32[4] {
+  ROOT %copied = f32[4]{0} copy(%p)
+}
+
+%that_way (p: f32[4]) -> f32[4] {
+  %copied = f32[4]{0} copy(%p)
+  ROOT %sent = f32[4]{0} custom-call(%copied), custom_call_target="__gpu$xla.gpu.triton"
+}
+
+%body (p: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %p = (s32[], f32[4]{0}) parameter(0)
+  %begun = ((f32[4]{0}), f32[4]{0}, s32[]) fusion-start(%p), kind=kLoop, calls=%fused
+  %ended = f32[4]{0} fusion-done(%begun)
+  %loop = (s32[], f32[4]{0}) while(%p), condition=%more, body=%inner_body, backend_config={"known_trip_count":{"n":"3"}}
+  %endless = (s32[], f32[4]{0}) while(%p), condition=%more, body=%inner_body
+  ROOT %chosen = f32[4]{0} conditional(%i, %ended, %ended), branch_computations={%this_way, %that_way}
+}
+
+ENTRY %main (p: f32[4]) -> f32[4] {
+  %p = f32[4]{0} parameter(0)
+  %before = f32[4]{0} fusion(%p), kind=kLoop, calls=%fused
+  %other = (s32[], f32[4]{0}) while(%p), condition=%more, body=%inner_body, backend_config={"known_trip_count":{"n":"3"}}
+  ROOT %loop = (s32[], f32[4]{0}) while(%p), condition=%more, body=%body, backend_config={"known_trip_count":{"n":"5"}}
+}
+"""
+
+
+def test_kernels_of_a_turn():
+    """One that begins and ends, three turns of a loop, one of a loop of unknown length, the longer of two branches."""
+    import launches
+
+    assert launches.count(PROGRAM, turns=5) == (1 + 3 + 1 + 2, 1)
+    assert launches.count(PROGRAM, turns=3) == (1, 0)

@@ -1,6 +1,7 @@
 """Options of the compiler: used at the top level, out of the way inside another's program, and right for a config."""
 
 import gc
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxppo
-from jaxppo import compilation
+from jaxppo import backend, compilation
 from jaxppo.compilation import program
 
 
@@ -67,13 +68,15 @@ def test_the_options_are_known():
 
 def test_options_of_a_gpu(monkeypatch):
     """They are asked for where they were measured, and XLA knows them: a name or a choice unknown to it is an error."""
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    monkeypatch.setattr(compilation, "_runs_graphs", lambda: False)
-    assert compilation.compiler_options() == {}
-    monkeypatch.setattr(compilation, "_runs_graphs", lambda: True)
-    options = compilation.compiler_options()
+    with backend.tracing_for(SimpleNamespace(platform="gpu", compute_capability="9.0")):
+        monkeypatch.setattr(jax, "__version_info__", (0, 10, 9))
+        assert compilation.compiler_options() == {}
+        monkeypatch.setattr(jax, "__version_info__", (0, 11, 0))
+        options = compilation.compiler_options()
     monkeypatch.undo()
     assert options
+    with backend.tracing_for(SimpleNamespace(platform="gpu", compute_capability="gfx942")):
+        assert compilation.compiler_options() == {}
     assert jax.jit(double, compiler_options=options)(jnp.float32(3)) == 6
 
 

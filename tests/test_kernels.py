@@ -10,7 +10,7 @@ import pytest
 from trees import assert_same
 
 import jaxppo
-from jaxppo import kernels, rollout
+from jaxppo import backend, kernels, rollout
 from jaxppo.kernels import mean, padded, scan
 from jaxppo.needed import needed
 from jaxppo.profiling import profile_update
@@ -281,21 +281,18 @@ def test_operations_are_counted_without(in_kernels):
 def test_where_they_are_used(monkeypatch):
     """On one large NVIDIA GPU, unless the environment says no."""
     assert not kernels.available()
-    device = SimpleNamespace(
-        platform="gpu", client=SimpleNamespace(platform_version="PJRT C API\ncuda 13000"), compute_capability="9.0"
-    )
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    monkeypatch.setattr(jax, "devices", lambda: [device])
-    assert kernels.available()
-    with kernels.left_to_xla():
+    device = SimpleNamespace(platform="gpu", compute_capability="9.0")
+    with backend.tracing_for(device):
+        assert kernels.available()
+        with kernels.left_to_xla():
+            assert not kernels.available()
+        assert kernels.available()
+        monkeypatch.setenv("JAXPPO_KERNELS", "0")
         assert not kernels.available()
-    assert kernels.available()
-    monkeypatch.setenv("JAXPPO_KERNELS", "0")
-    assert not kernels.available()
-    monkeypatch.delenv("JAXPPO_KERNELS")
-    device.compute_capability = "7.5"
-    assert not kernels.available()
-    device.compute_capability, device.client.platform_version = "gfx942", "rocm 60000"
+        monkeypatch.delenv("JAXPPO_KERNELS")
+        for capability in ("7.5", "gfx942"):
+            device.compute_capability = capability
+            assert not kernels.available()
     assert not kernels.available()
 
 

@@ -8,11 +8,8 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-import jax
-
-from jaxppo import together
+from jaxppo import backend, together
 
 __all__ = ["available", "left_to_xla"]
 
@@ -23,17 +20,11 @@ _left_to_xla = False
 
 def available() -> bool:
     """Whether the program that is traced now will run where the kernels do: on one large NVIDIA GPU, with Triton."""
-    if _left_to_xla or os.environ.get("JAXPPO_KERNELS") == "0" or jax.default_backend() == "cpu":
-        return False
-    settings: Any = jax.config
-    device = settings.jax_default_device or jax.devices()[0]
-    if isinstance(device, str) or device.platform == "cpu":
-        return False
-    if together.num_devices() > 1 or "cuda" not in device.client.platform_version:
+    if _left_to_xla or os.environ.get("JAXPPO_KERNELS") == "0" or together.num_devices() > 1:
         return False
     # JAX calls its way to Triton deprecated, and may be without one day.
     has_triton = importlib.util.find_spec("jax.experimental.pallas.triton") is not None
-    return has_triton and str(device.compute_capability) in CAPABILITIES
+    return has_triton and backend.compute_capability() in CAPABILITIES
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxppo import backend
 from jaxppo.distributions import Distribution
 from jaxppo.fields import check
 from jaxppo.images import in_rows
@@ -100,7 +101,7 @@ def minibatch_rows(
 def num_parts(size: int) -> int:
     """Into how many equal parts to divide `size` rows, so that each is small enough; 1 where none is of a good size."""
     counts = range(-(-size // LARGEST_PART), size // SMALLEST_PART + 1)
-    return next((count for count in counts if size % count == 0), 1) if jax.default_backend() == "cpu" else 1
+    return 1 if backend.launches_count() else next((count for count in counts if size % count == 0), 1)
 
 
 def _sequences(tree: Any) -> Any:
