@@ -22,6 +22,7 @@ import jax
 import record
 from case_config import case_config
 from cases import CASES
+from compare import revision
 from jax.experimental import topologies
 
 H100 = """
@@ -105,7 +106,6 @@ def measure(case: str, env: str) -> dict[str, Any]:
         lowered = jax.jit(train, compiler_options=compiler_options(config)).lower(*arguments)
     compiled = lowered.compile()
     kernels, endless = count(compiled.as_text(), config.num_updates)
-    made = describe()
     return {
         "case": case,
         "env": env,
@@ -114,7 +114,8 @@ def measure(case: str, env: str) -> dict[str, Any]:
         "loops_of_unknown_length": endless,
         "target": "NVIDIA H100",
         "command": shlex.join(["python", "benchmarks/launches.py", *sys.argv[1:]]),
-        **{name: made[name] for name in ("versions", "git_revision")},
+        "versions": describe()["versions"],
+        "git_revision": revision(),
     }
 
 
