@@ -55,7 +55,6 @@ NO_LAUNCH = {
     *("after-all", "bitcast", "call", "conditional", "constant", "get-tuple-element", "opt-barrier", "parameter"),
     *("async-done", "copy-done", "fusion-done", "tuple", "while"),
 }
-OPERATION = re.compile(r"^ +(?:ROOT )?%?[\w.\-]+ = (?:\((?:[^()]|\([^()]*\))*\)|\S+) ([\w\-]+)\(")
 CALLED = re.compile(r"\b(?:body|to_apply|calls|\w+_computations?)=(\{[^}]*\}|%?[\w.\-]+)")
 TURNS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 
@@ -128,15 +127,15 @@ def target() -> Any:
 def count(text: str, turns: int) -> tuple[int, int]:
     """The kernels that a compiled program launches in a turn of its own loop of so many, and its endless loops there.
 
-    Those are loops whose length the program does not say; they count as one turn.
+    Those are loops whose length the program does not say; they count as one turn, and their conditions not at all.
     """
     computations: dict[str, list[tuple[str, str]]] = {}
     operations: list[tuple[str, str]] = []
     for line in text.splitlines():
         if begins := re.match(r"(ENTRY )?%?([\w.\-]+) \(.*\{$", line):
             operations = computations["the program" if begins[1] else begins[2]] = []
-        elif found := OPERATION.match(line):
-            operations.append((found[1], line))
+        elif " = " in line and line.startswith(" "):
+            operations.append((_name(line), line))
     endless = 0
 
     def launches(name: str) -> int:
@@ -152,12 +151,25 @@ def count(text: str, turns: int) -> tuple[int, int]:
                 total += operation not in NO_LAUNCH
         return total
 
-    [body] = [
-        _called(line)[0]
-        for operation, line in computations["the program"]
-        if operation == "while" and _length(line) == turns
-    ]
-    return launches(body), endless
+    loops = [line for operation, line in computations["the program"] if operation == "while" and _length(line) == turns]
+    if len(loops) != 1:
+        raise ValueError(f"{len(loops)} loops of {turns} turns in the program, not one, which training is")
+    return launches(_called(loops[0])[0]), endless
+
+
+def _name(line: str) -> str:
+    """The operation of a line, which follows the type of its result."""
+    rest = line.split(" = ", 1)[1]
+    if rest.startswith("("):
+        depth = 0
+        for i, sign in enumerate(rest):
+            depth += (sign == "(") - (sign == ")")
+            if not depth:
+                rest = rest[i + 1 :]
+                break
+    else:
+        rest = rest.split(" ", 1)[1]
+    return rest.strip().split("(", 1)[0]
 
 
 def _called(line: str) -> list[str]:

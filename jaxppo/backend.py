@@ -23,7 +23,7 @@ def device() -> Any:
 def tracing_for(other: Any) -> Iterator[None]:
     """What JAX traces meanwhile is for another device, which need not be there (`jax.experimental.topologies`).
 
-    A function that it has traced before, it does not trace again.
+    That is so in all threads. What it has traced before stays what it was traced for.
     """
     global _other
     before, _other = _other, other

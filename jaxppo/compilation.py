@@ -63,13 +63,14 @@ def program(function: Callable[..., Any]) -> Callable[..., Any]:
 @contextmanager
 def uncollected() -> Iterator[None]:
     """Python's garbage collector at rest while a program is traced, which makes many objects and hardly any garbage."""
-    was_enabled = gc.isenabled()
+    if not gc.isenabled() or jax.config.jax_disable_jit:  # type: ignore[attr-defined]  # then the program runs meanwhile
+        yield
+        return
     gc.disable()
     try:
         yield
     finally:
-        if was_enabled:
-            gc.enable()
+        gc.enable()
 
 
 def _runs_graphs() -> bool:

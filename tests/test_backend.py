@@ -130,12 +130,22 @@ def test_the_device_that_is_traced_for():
         with jax.default_device(told):
             assert backend.device() == (last if told is last else cpus[0])
     gpu = SimpleNamespace(platform="gpu", compute_capability="9.0")
-    with backend.tracing_for(gpu):
+    with jax.default_device(last), backend.tracing_for(gpu):
         assert backend.device() is gpu
         assert backend.launches_count()
-        assert backend.compute_capability() == "9.0"
         with backend.tracing_for(last):
             assert not backend.launches_count()
         assert backend.launches_count()
+    with pytest.raises(ZeroDivisionError), backend.tracing_for(gpu):
+        1 / 0  # noqa: B018
     assert not backend.launches_count()
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"), [("9.0", "9.0"), ("12.1", "12.1"), ("gfx942", None), ("gfx9.0a", None), ("9.0a", None)]
+)
+def test_the_compute_capability(found, expected):
+    """Of NVIDIA's GPUs: others have names there, and a CPU has none."""
+    with backend.tracing_for(SimpleNamespace(platform="gpu", compute_capability=found)):
+        assert backend.compute_capability() == expected
     assert backend.compute_capability() is None

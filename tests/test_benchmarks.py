@@ -134,7 +134,7 @@ def test_timed_runs_are_all_kept():
 
 
 PROGRAM = """
-%inner_body (p: (s32[], f32[4])) -> (s32[], f32[4]) {
+%inner (p: (s32[], f32[4])) -> (s32[], f32[4]) {
   %p = (s32[], f32[4]{0}) parameter(0)
   %x = f32[4]{0} get-tuple-element(%p), index=1
   %first = f32[4]{0} fusion(%x), kind=kLoop, calls=%fused
@@ -154,23 +154,29 @@ PROGRAM = """
   %p = (s32[], f32[4]{0}) parameter(0)
   %begun = ((f32[4]{0}), f32[4]{0}, s32[]) fusion-start(%p), kind=kLoop, calls=%fused
   %ended = f32[4]{0} fusion-done(%begun)
-  %loop = (s32[], f32[4]{0}) while(%p), condition=%more, body=%inner_body, backend_config={"known_trip_count":{"n":"3"}}
-  %endless = (s32[], f32[4]{0}) while(%p), condition=%more, body=%inner_body
+  %sent = ((f32[4]{0:S(5)}), f32[4]{0}, u32[]) copy-start(%p)
+  %received = f32[4]{0} copy-done(%sent)
+  %seen = f32[2,2]{1,0} bitcast(%received)
+  %called = f32[4]{0} call(%received), to_apply=%this_way
+  %loop = (s32[], f32[4]{0}) while(%p), condition=%more, body=%inner, backend_config={"known_trip_count":{"n":"3"}}
+  %endless = ((s32[], (f32[4]{0})), f32[4]{0}) while(%p), condition=%more, body=%inner
   ROOT %chosen = f32[4]{0} conditional(%i, %ended, %ended), branch_computations={%this_way, %that_way}
 }
 
 ENTRY %main (p: f32[4]) -> f32[4] {
   %p = f32[4]{0} parameter(0)
   %before = f32[4]{0} fusion(%p), kind=kLoop, calls=%fused
-  %other = (s32[], f32[4]{0}) while(%p), condition=%more, body=%inner_body, backend_config={"known_trip_count":{"n":"3"}}
+  %other = (s32[], f32[4]{0}) while(%p), condition=%more, body=%inner, backend_config={"known_trip_count":{"n":"3"}}
   ROOT %loop = (s32[], f32[4]{0}) while(%p), condition=%more, body=%body, backend_config={"known_trip_count":{"n":"5"}}
 }
 """
 
 
 def test_kernels_of_a_turn():
-    """One that begins and ends, three turns of a loop, one of a loop of unknown length, the longer of two branches."""
+    """Two that begin and end, a call, three turns of a loop, one of unknown length, the longer of two branches."""
     import launches
 
-    assert launches.count(PROGRAM, turns=5) == (1 + 3 + 1 + 2, 1)
+    assert launches.count(PROGRAM, turns=5) == (2 + 1 + 3 + 1 + 2, 1)
     assert launches.count(PROGRAM, turns=3) == (1, 0)
+    with pytest.raises(ValueError, match="0 loops of 7 turns"):
+        launches.count(PROGRAM, turns=7)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxppo
-from jaxppo import backend, compilation
+from jaxppo import backend, compilation, loop
 from jaxppo.compilation import program
 
 
@@ -73,10 +73,10 @@ def test_options_of_a_gpu(monkeypatch):
         assert compilation.compiler_options() == {}
         monkeypatch.setattr(jax, "__version_info__", (0, 11, 0))
         options = compilation.compiler_options()
-    monkeypatch.undo()
-    assert options
     with backend.tracing_for(SimpleNamespace(platform="gpu", compute_capability="gfx942")):
         assert compilation.compiler_options() == {}
+    monkeypatch.undo()
+    assert options
     assert jax.jit(double, compiler_options=options)(jnp.float32(3)) == 6
 
 
@@ -125,3 +125,25 @@ def test_no_garbage_is_collected_while_a_program_is_traced(enabled):
     finally:
         (gc.enable if before else gc.disable)()
     assert seen == [False, False]
+
+
+def test_garbage_is_collected_without_jit():
+    """Where tracing is all of the run."""
+    assert gc.isenabled()
+    with jax.disable_jit(), compilation.uncollected():
+        assert gc.isenabled()
+
+
+def test_no_garbage_is_collected_for_a_run(monkeypatch):
+    """Whose program is compiled ahead of it."""
+    seen = []
+
+    def spy(config, state):
+        seen.append(gc.isenabled())
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(loop, "update_step", spy)
+    with pytest.raises(ZeroDivisionError):
+        loop.compile_program(jaxppo.Config(num_envs=3), 1)
+    assert seen == [False]
+    assert gc.isenabled()

@@ -290,6 +290,9 @@ def test_where_they_are_used(monkeypatch):
         monkeypatch.setenv("JAXPPO_KERNELS", "0")
         assert not kernels.available()
         monkeypatch.delenv("JAXPPO_KERNELS")
+        with monkeypatch.context() as several:
+            several.setattr("jaxppo.together.num_devices", lambda: 2)
+            assert not kernels.available()
         for capability in ("7.5", "gfx942"):
             device.compute_capability = capability
             assert not kernels.available()

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.struct import dataclass as struct_dataclass
 from trees import assert_same, raw
 
 import jaxppo
 from jaxppo import envs
-from jaxppo.envs.base import some_action
+from jaxppo.envs.base import Discrete, Env, TimeStep, some_action
 from jaxppo.envs.batch import batch
 from jaxppo.envs.places import by_choice
 from jaxppo.flops import primitives
@@ -47,6 +48,12 @@ def in_a_while(x, i):
     )[0]
 
 
+def scatter(new, window, inserted, indexed):
+    """JAX's own, with an index that is the same for all axes."""
+    numbers = jax.lax.ScatterDimensionNumbers(window, inserted, indexed)
+    return lambda x, i: jax.lax.scatter(x, jnp.broadcast_to(i, len(indexed)), jnp.asarray(new), numbers)
+
+
 @jax.custom_jvp
 def own_derivative(x, i):
     """A function that JAX is told how to differentiate."""
@@ -60,7 +67,7 @@ CHOSEN = {
     "a row": (lambda x, i: x.at[i].set(jnp.arange(4.0)), X),
     "a column": (lambda x, i: x.at[:, i].set(jnp.arange(3.0)), X),
     "between others": (lambda x, i: x.at[1, :, i].set(jnp.arange(4.0)), jnp.ones((2, 4, 3))),
-    "axes in another order": (lambda x, i: x.T.at[i, 2].set(7.0), X),
+    "axes in another order": (scatter(7.0, (), (0, 1), (1, 0)), X),
     "whole numbers": (lambda x, i: x.at[i].set(i), jnp.arange(4)),
     "truths": (lambda x, i: x.at[i, i].set(True), jnp.zeros((3, 4), bool)),
     "keys": (lambda x, i: x.at[i].set(x[0]), KEYS),
@@ -89,23 +96,15 @@ def test_the_same_numbers(function, x):
     assert not scatters(chosen, x, indices[0])
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "uint32"])
-@pytest.mark.parametrize("index", [0, 44, 127, 128, 299, 300])
-def test_indices_of_few_bits(dtype, index):
-    """An array longer than they count is written to once at most."""
-    x, index = jnp.zeros(300), jnp.asarray(np.array(index).astype(dtype))
-    function = by_choice(lambda x, i: x.at[i].set(1.0))
-    assert not scatters(function, x, index)
-    np.testing.assert_array_equal(function(x, index), x.at[index].set(1.0))
-
-
 LEFT = {
     "several places": lambda x, i: x.at[jnp.stack([i, i + 1])].set(1.0),
     "part of a row": lambda x, i: x.at[i, 1:3].set(1.0),
     "a function of what is there": lambda x, i: x.at[i].apply(jnp.sin),
-    "a window": lambda x, i: jax.lax.scatter(
-        x, i[None], jnp.ones((2, 4)), jax.lax.ScatterDimensionNumbers((0, 1), (), (0,))
-    ),
+    "a window": scatter(np.ones((2, 4), np.float32), (0, 1), (), (0,)),
+    "part of a row, from its beginning": scatter(np.ones(2, np.float32), (0,), (0,), (0,)),
+    "rows that begin elsewhere": lambda x, i: scatter(jnp.ones(3), (0,), (1,), (0,))(x[:, :3], i),
+    "an index that may not count that far": lambda x, i: scatter(1.0, (), (0, 1), (0, 1))(x, i.astype(jnp.uint8)),
+    "a large array": lambda x, i: jnp.resize(x, (100, 50)).at[i, 1].set(1.0),
     "a place of each of several arrays": lambda x, i: jax.vmap(lambda row, k: row.at[k + i].set(1.0))(x, jnp.arange(3)),
 }
 
@@ -118,10 +117,23 @@ def test_other_scatters_are_left(function):
     np.testing.assert_array_equal(by_choice(function)(X, index), function(X, index))
 
 
-def test_sums_are_left():
-    """Scatters that add are operations of another name."""
-    index = jnp.int32(1)
-    np.testing.assert_array_equal(by_choice(lambda x, i: x.at[i].add(1.0))(X, index), X.at[1].add(1.0))
+def test_names_and_places_in_code_are_kept():
+    """Those of the scatter, for profiles and errors."""
+
+    def named(x, i):
+        with jax.named_scope("bricks"):
+            return x.at[i].set(1.0)
+
+    found, expected = (
+        str(jax.make_jaxpr(each)(X, 1).eqns[-1].source_info.name_stack) for each in (by_choice(named), named)
+    )
+    assert found == expected == "bricks"
+
+
+def test_without_jit():
+    """Operation by operation, as for debugging."""
+    with jax.disable_jit():
+        np.testing.assert_array_equal(by_choice(lambda x, i: x.at[i].set(1.0))(X, 2), X.at[2].set(1.0))
 
 
 def test_derivatives():
@@ -188,6 +200,42 @@ def test_environments_without_scatters():
         env = envs.make(name)
         step, state = functools.partial(env.step, params=env.params), jax.eval_shape(env.reset, KEY, env.params)[0]
         assert not scatters(step, KEY, state, some_action(env.action_space(env.params))), name
+
+
+@struct_dataclass
+class Params:
+    """Some that a user may have."""
+
+    size: int = 3
+    speed: float = 1.0
+    moves: bool = True
+
+
+@pytest.mark.parametrize("settings", [{}, {"speed": np.float32([1, 2, 3, 4])}], ids=["one for all", "one for each"])
+def test_parameters_that_shapes_depend_on(monkeypatch, settings):
+    """Those of an environment that all copies share are numbers of Python's, whatever else there is of each."""
+
+    def reset(key, params):
+        del key
+        return jnp.int32(0), jnp.zeros(params.size)
+
+    def step(key, state, action, params):
+        del key
+        obs = jnp.zeros(params.size).at[action].set(params.speed if params.moves else 0.0)
+        return state + 1, TimeStep(obs, jnp.sum(obs), state > 5, jnp.array(False))
+
+    env = Env(
+        "own", Params(), jax.ShapeDtypeStruct((3,), jnp.float32), reset, step, lambda _: Discrete(3), lambda _: None
+    )
+    config = jaxppo.Config(env=env, env_params=settings, num_envs=4, num_steps=8, total_timesteps=64)
+    expected = jaxppo.train(config, KEY)
+    monkeypatch.setattr("jaxppo.envs.batch.backend", SimpleNamespace(launches_count=lambda: True))
+    jax.clear_caches()
+    assert_same(jaxppo.train(config, KEY), expected)
+    environments = batch(env, Params(**settings), 4, 4)
+    step = functools.partial(environments.step, act=lambda action, _: action)
+    keys = jax.random.split(KEY, 4)
+    assert not scatters(step, keys, jnp.zeros(4, jnp.int32), jnp.zeros(4, jnp.int32))
 
 
 def test_training_is_the_same(monkeypatch):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -58,9 +59,14 @@ def batch(env: Env, params: Any, num_envs: int, num_settings: int) -> EnvBatch:
 
     def vmapped(function: Callable[..., Any]) -> Callable[..., Any]:
         """`function(*inputs, params)` of inputs [N, …]; parameters that all share stay constants of the program."""
+
+        def one(params: Any, *inputs: Any) -> Any:
+            # Parameters stay what they are, of which a shape may depend on some.
+            return written(lambda *inputs: function(*inputs, params))(*inputs)
+
         if axes is None:
-            return jax.vmap(written(lambda *inputs: function(*inputs, params)))
-        return lambda *inputs: jax.vmap(written(function), in_axes=(*[0] * len(inputs), axes))(*inputs, each)
+            return jax.vmap(partial(one, params))
+        return lambda *inputs: jax.vmap(one, in_axes=(axes, *[0] * len(inputs)))(each, *inputs)
 
     def step(keys: jax.Array, states: Any, actions: Any, act: Any) -> tuple[Any, TimeStep]:
         def one(key: jax.Array, state: Any, action: jax.Array, params: Any) -> tuple[Any, TimeStep]:
