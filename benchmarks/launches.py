@@ -191,7 +191,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         "|---|---|---|---|---|",
     ]
     for row in rows:
-        more = f", {row['loops_of_unknown_length']} loops taken for one turn" if row["loops_of_unknown_length"] else ""
+        endless = row["loops_of_unknown_length"]
+        more = f" and those of more turns of {endless} loop{'s' * (endless > 1)}" if endless else ""
         lines.append(
             f"| {row['case']} | {row['env']} | {row['agents']} | {row['kernels']:,}{more} | {row['git_revision']} |"
         )
