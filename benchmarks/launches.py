@@ -25,6 +25,12 @@ from cases import CASES
 from compare import revision
 from jax.experimental import topologies
 
+import jaxppo
+from jaxppo import backend
+from jaxppo.compilation import compiler_options
+from jaxppo.config import canonical
+from jaxppo.results import describe
+
 H100 = """
 gpu_device_info {
   threads_per_block_limit: 1024
@@ -83,12 +89,6 @@ def key(row: dict[str, Any]) -> tuple[bool, str, str]:
 
 def measure(case: str, env: str) -> dict[str, Any]:
     """Compile the training of a case's agents, in that environment, and count."""
-    import jaxppo
-    from jaxppo import backend
-    from jaxppo.compilation import compiler_options
-    from jaxppo.config import canonical
-    from jaxppo.results import describe
-
     config = jaxppo.Config(**{**vars(case_config(case)), "env": env})
     agents = CASES[case]["num_agents"]
     mesh = target()
@@ -120,7 +120,10 @@ def measure(case: str, env: str) -> dict[str, Any]:
 
 def target() -> Any:
     """A mesh of one H100 that need not be there."""
-    topology = topologies.get_topology_desc(platform="cuda", target_config=H100, topology="1x1x1")
+    try:
+        topology = topologies.get_topology_desc(platform="cuda", target_config=H100, topology="1x1x1")
+    except (NotImplementedError, RuntimeError) as error:
+        sys.exit(f'this JAX has no compiler for NVIDIA GPUs ({error}); pip install "jax[cuda13]<0.12"')
     return topologies.make_mesh(topology, (1,), ("device",))
 
 
