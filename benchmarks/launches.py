@@ -22,7 +22,6 @@ import jax
 import record
 from case_config import case_config
 from cases import CASES
-from compare import revision
 from jax.experimental import topologies
 
 import jaxppo
@@ -105,6 +104,7 @@ def measure(case: str, env: str) -> dict[str, Any]:
         lowered = jax.jit(train, compiler_options=compiler_options(config)).lower(*arguments)
     compiled = lowered.compile()
     kernels, endless = count(compiled.as_text(), config.num_updates)
+    made = describe()
     return {
         "case": case,
         "env": env,
@@ -113,8 +113,7 @@ def measure(case: str, env: str) -> dict[str, Any]:
         "loops_of_unknown_length": endless,
         "target": "NVIDIA H100",
         "command": shlex.join(["python", "benchmarks/launches.py", *sys.argv[1:]]),
-        "versions": describe()["versions"],
-        "git_revision": revision(),
+        **{name: made[name] for name in ("versions", "git_revision")},
     }
 
 
@@ -196,9 +195,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         endless = row["loops_of_unknown_length"]
         more = f" and those of more turns of {endless} loop{'s' * (endless > 1)}" if endless else ""
-        lines.append(
-            f"| {row['case']} | {row['env']} | {row['agents']} | {row['kernels']:,}{more} | {row['git_revision']} |"
-        )
+        kernels = f"{row['kernels']:,}{more}"
+        lines.append(f"| {row['case']} | {row['env']} | {row['agents']} | {kernels} | {row['git_revision'][:7]} |")
     return "\n".join(lines) + "\n"
 
 

@@ -63,7 +63,8 @@ def program(function: Callable[..., Any]) -> Callable[..., Any]:
 @contextmanager
 def uncollected() -> Iterator[None]:
     """Python's garbage collector at rest while a program is traced, which makes many objects and hardly any garbage."""
-    if not gc.isenabled() or jax.config.jax_disable_jit:  # type: ignore[attr-defined]  # then the program runs meanwhile
+    settings: Any = jax.config
+    if not gc.isenabled() or settings.jax_disable_jit:  # under which tracing is all of the run
         yield
         return
     gc.disable()

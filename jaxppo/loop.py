@@ -130,9 +130,7 @@ def compile_program(config: Config, num_agents: int, devices: tuple[jax.Device, 
     configs = jax.eval_shape(lambda: fill(stack([config]), agents.num_agents))
     states = shapes(configs, agents.num_agents)
     advance = _compiled(_chunk, agents, *compiler_options(config).items())
-    with uncollected():
-        lowered = advance.lower(jnp.int32(1), configs, states)
-    compiled = lowered.compile()
+    compiled = advance.lower(jnp.int32(1), configs, states).compile()
     memory = compiled.memory_analysis()
     sizes = ("argument_size_in_bytes", "output_size_in_bytes", "temp_size_in_bytes")
     peak_bytes = sum(getattr(memory, size, 0) for size in sizes) - getattr(memory, "alias_size_in_bytes", 0)
@@ -196,7 +194,7 @@ def _compiled(function: Callable[[Any, Any, Any], Any], agents: Spread, *options
     The states that `_chunk` is given are taken over.
     """
     return jax.jit(
-        wraps(function)(agents.over(function)),
+        wraps(function)(uncollected()(agents.over(function))),
         donate_argnums=2 if function is _chunk else (),
         in_shardings=(agents.everywhere, agents.placement, agents.placement),
         out_shardings=agents.placement,
