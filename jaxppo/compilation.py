@@ -20,6 +20,11 @@ __all__ = ["compiler_options", "program", "uncollected"]
 
 SMALL_BATCH, SMALL_LAYER = 2**13, 2**15  # samples; numbers in a layer of a minibatch: by measurement, for the below
 
+# Elementwise operations are not divided over threads, and products not handed to others.
+ONE_THREAD: dict[str, Any] = {
+    "xla_disable_hlo_passes": "cpu-parallel-task-assigner",
+    "xla_cpu_multi_thread_eigen": False,
+}
 CUDA_OPTIONS = {
     "xla_gpu_enable_command_buffer": "FUSION,CUBLAS,CUBLASLT,CUDNN,CUSTOM_CALL,DYNAMIC_SLICE_FUSION,CONDITIONAL,WHILE",
     "xla_gpu_command_buffer_scheduling_mode": "CONCURRENT",
@@ -31,7 +36,7 @@ def compiler_options(config: "Config | None" = None) -> dict[str, Any]:
 
     On a CPU, LLVM's costlier passes are left out, a third of the wait, since training runs as fast without. It may use
     the widest registers that there are, of which it takes half by itself. And where operations are as small as this
-    config's, none is divided over threads, which takes longer to arrange than it saves.
+    config's, each is one thread's, since others take longer to ask than they save.
 
     On an NVIDIA GPU, whole loops are launched as one CUDA graph, in which kernels run side by side unless one waits for
     the other: from the version of JAX on that this was measured with.
@@ -40,7 +45,7 @@ def compiler_options(config: "Config | None" = None) -> dict[str, Any]:
         return dict(CUDA_OPTIONS) if _runs_graphs() else {}
     options: dict[str, Any] = {"xla_backend_optimization_level": 1, "xla_cpu_prefer_vector_width": 512}
     if config is not None and _is_small(config):
-        options["xla_disable_hlo_passes"] = "cpu-parallel-task-assigner"
+        options |= ONE_THREAD
     return options
 
 

@@ -96,9 +96,10 @@ def test_options_of_a_gpu(monkeypatch):
     ],
 )
 def test_small_operations_are_not_divided(fields, small):
-    """Not over threads, where all of them are small."""
+    """Not over threads, where all of them are small: neither elementwise ones nor products."""
     options = compilation.compiler_options(jaxppo.Config(**fields))
     assert ("xla_disable_hlo_passes" in options) == small
+    assert options.get("xla_cpu_multi_thread_eigen", True) is not small
     assert jax.jit(double, compiler_options=options)(jnp.float32(3)) == 6
 
 

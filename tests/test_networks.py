@@ -1,6 +1,7 @@
 """Networks: initial weights, what is shared, what goes in and what comes out."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ import jaxppo
 from jaxppo.distributions import Beta, Categorical, Gaussian, TanhGaussian
 from jaxppo.envs import Box, Discrete, MultiDiscrete
 from jaxppo.networks.heads import policy_head
-from jaxppo.networks.layers import Conv, Recurrent
+from jaxppo.networks.layers import Conv, NarrowDense, Recurrent
 
 KEY = jax.random.key(0)
 BOX = Box(-1.0, 1.0, (2, 3))
@@ -256,6 +257,26 @@ def differences_by_batch(space):
 def test_rows_do_not_depend_on_the_batch(space):
     """An observation's outputs are the same in batches of any size, so that ratios are 1; on JAX 0.9 to the bit."""
     assert max(differences_by_batch(space)) <= (0 if jax.__version_info__ < (0, 11) else 2e-6)
+
+
+@pytest.mark.parametrize("num_inputs", [5, 32, 50, 64, 96])
+def test_a_narrow_layer_against_a_matrix_product(num_inputs):
+    """Also its gradients, whether its inputs are whole runs of what is summed up at once or not."""
+    layer = NarrowDense(3, nn.initializers.normal())
+    x = jax.random.normal(jax.random.key(0), (7, num_inputs))
+    weights = layer.init(jax.random.key(1), x)
+    weights = jax.tree.map(lambda w: w + 1, weights)  # biases too
+    dy = jax.random.normal(jax.random.key(2), (7, 3))
+    outputs, backward = jax.vjp(layer.apply, weights, x)
+    of_weights, of_x = backward(dy)
+    kernel, bias, rows, wanted = (
+        np.asarray(each, np.float64) for each in (weights["params"]["kernel"], weights["params"]["bias"], x, dy)
+    )
+    close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
+    close(outputs, rows @ kernel + bias)
+    close(of_x, wanted @ kernel.T)
+    close(of_weights["params"]["kernel"], rows.T @ wanted)
+    close(of_weights["params"]["bias"], wanted.sum(0))
 
 
 def test_rows_of_a_wide_head_depend_on_the_batch_by_rounding_only():

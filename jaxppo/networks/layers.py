@@ -8,12 +8,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen.initializers import zeros
 
-from jaxppo import columns
+from jaxppo import backend, columns
 from jaxppo.networks.product import precision, product
 
 __all__ = ["Conv", "Dense", "NarrowDense", "Recurrent", "dense_abreast"]
 
 Initializer = Callable[..., jax.Array]
+
+RUN = 32  # of so many products at most XLA makes a sum on a CPU without writing them to memory first
 
 
 class Dense(nn.Module):
@@ -58,7 +60,13 @@ class NarrowDense(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
         bias = self.param("bias", zeros, (self.features,), jnp.float32)
-        return jnp.sum(x[:, None] * kernel.T[None], axis=-1) + columns.repeat(bias, len(x))
+        rows, weights = x[:, None], kernel.T[None]
+        if backend.launches_count() or x.shape[-1] % RUN:
+            outputs = jnp.sum(rows * weights, axis=-1)
+        else:
+            runs = [each.reshape(*each.shape[:-1], -1, RUN) for each in (rows, weights)]
+            outputs = jnp.sum(jnp.sum(runs[0] * runs[1], axis=-1), axis=-1)
+        return outputs + columns.repeat(bias, len(x))
 
 
 class Conv(nn.Module):
