@@ -13,6 +13,7 @@ import jaxppo
 from jaxppo import backend, kernels, rollout
 from jaxppo.kernels import mean, padded, scan
 from jaxppo.needed import needed
+from jaxppo.networks import layers
 from jaxppo.profiling import profile_update
 
 KEY = jax.random.key(0)
@@ -20,9 +21,10 @@ MLP, SGD = jaxppo.MLP, jaxppo.SGD
 
 
 @pytest.fixture(autouse=True)
-def _whole_resets_ahead(monkeypatch):
-    """As on a GPU, where they are drawn ahead whatever they take."""
+def _as_on_a_gpu(monkeypatch):
+    """Where resets are drawn ahead whatever they take, and no layer has its sums in runs."""
     monkeypatch.setattr(rollout, "FEW_OPERATIONS", 0)
+    monkeypatch.setattr(layers, "RUN", 2**30)
 
 
 @pytest.fixture
