@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxppo import together
+from jaxppo.cores import num_cores
 from jaxppo.learners import SGD
 
 if TYPE_CHECKING:  # it would import environments, and use_cores comes before those
@@ -31,8 +32,9 @@ PARTNER_SAMPLES = 2**9
 def use_cores() -> None:
     """Have JAX take each core of the CPU for a device, over which `train_agents` spreads agents, or one agent's work.
 
-    Call it before JAX's first computation. Where the number of CPU devices was chosen already, by
-    `JAX_NUM_CPU_DEVICES`, `jax_num_cpu_devices` or in `XLA_FLAGS`, that number stays.
+    They are those that this process may use: as many as it may run on, or as a quota of its container allows for. Call
+    it before JAX's first computation. Where the number of CPU devices was chosen already, by `JAX_NUM_CPU_DEVICES`,
+    `jax_num_cpu_devices` or in `XLA_FLAGS`, that number stays.
 
     Raises:
         RuntimeError: it comes too late.
@@ -40,7 +42,7 @@ def use_cores() -> None:
     chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if jax.config.jax_num_cpu_devices < 0 and not chosen:  # type: ignore[attr-defined]
         try:
-            jax.config.update("jax_num_cpu_devices", _num_cores())  # type: ignore[no-untyped-call]
+            jax.config.update("jax_num_cpu_devices", num_cores())  # type: ignore[no-untyped-call]
         except RuntimeError:
             raise RuntimeError("jaxppo.use_cores() must come before JAX's first computation") from None
 
@@ -182,8 +184,3 @@ def lanes(num_agents: int, batch_size: int, devices: tuple[jax.Device, ...]) -> 
 def fill(tree: Any, num_agents: int) -> Any:
     """Leaves [R, …] as [num_agents, …], the last agent repeated."""
     return jax.tree.map(lambda x: x[np.minimum(np.arange(num_agents), len(x) - 1)], tree)
-
-
-def _num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

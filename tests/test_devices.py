@@ -12,6 +12,7 @@ from trees import assert_same
 
 import jaxppo
 from jaxppo import devices
+from jaxppo.cores import num_cores
 
 KEY = jax.random.key(0)
 
@@ -125,7 +126,7 @@ COUNT = "import jax, jaxppo; jaxppo.use_cores(); print(jax.local_device_count())
 
 def test_cores_become_devices():
     """All that the process may use, unless the number was chosen; too late once JAX has started."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = num_cores()
     assert run(COUNT) == str(cores)
     assert run(COUNT, JAX_NUM_CPU_DEVICES="3") == "3"
     assert run(COUNT, XLA_FLAGS="--xla_force_host_platform_device_count=4") == "4"
@@ -141,7 +142,7 @@ def test_runs_and_sweeps_have_the_cores(tmp_path):
     )
     sweep = code.format(argv=["sweep", "--seeds", "2", "--quiet"], out=str(tmp_path / "sweep"))
     train = code.format(argv=["train", "--quiet"], out=str(tmp_path / "run"))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = num_cores()
     assert run(sweep).splitlines()[-1] == str(cores)
     assert run(sweep.replace("sweep')", "other')"), JAX_NUM_CPU_DEVICES="2").splitlines()[-1] == "2"
     assert run(train).splitlines()[-1] == str(cores)
