@@ -193,7 +193,8 @@ def canonical(config: Config) -> Config:
         name = field_name(path)
         one = "one number here; to train an agent for each, jax.vmap over jaxppo.batch_axes(config)"
         check(np.ndim(leaf) == 0, name, f"array of shape {np.shape(leaf)}", one)
-        return jnp.asarray(leaf, jnp.float32)
+        # JAX takes its time with each array that it makes of a number, ten for every call.
+        return np.float32(leaf) if isinstance(leaf, int | float) else jnp.asarray(leaf, jnp.float32)
 
     hyper = jax.tree_util.tree_map_with_path(scalar, config)
     env_params = jax.tree_util.tree_map_with_path(as_default, config.env_params)
