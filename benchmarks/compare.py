@@ -17,6 +17,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -92,9 +93,13 @@ def measure(name: str, case: str, flags: Sequence[str]) -> dict[str, Any]:
     """
     script, *own = TRAINERS[name].script
     command = [str(install(TRAINERS[name].environment)), str(HERE / script), *own, "--case", case, *flags]
+    started_at = time.time()
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT)
+    row = json.loads(done.stdout.splitlines()[-1])
+    start_s = row.pop("began_at") - started_at  # imports, and what else comes before compilation
     return {
-        **json.loads(done.stdout.splitlines()[-1]),
+        **row,
+        "start_s": round(start_s, 2),
         "machine": f"{os.cpu_count()} × {platform.machine()} cores, Python {platform.python_version()}",
         "git_revision": revision(),
         "command": shlex.join(["python", os.path.relpath(sys.argv[0], HERE.parent), *sys.argv[1:]]),

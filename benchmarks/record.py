@@ -78,6 +78,7 @@ def line(
     steps: int,
     timed_steps: int,
     seconds: Sequence[float],
+    began_at: float,
     compile_s: float | None,
     peak_mib: int,
     sampled_returns: Sequence[float],
@@ -93,6 +94,7 @@ def line(
         steps: environment steps of a run, over its agents, that `sampled_returns` were reached after.
         timed_steps: environment steps of each of `seconds`.
         seconds: of each warm run; `steps_per_s` goes by their median.
+        began_at: when all was imported and compilation, or training, began; a `time.time()`.
         compile_s: seconds of compilation, or None where nothing compiles.
         peak_mib: memory that training took.
         sampled_returns: of each agent of each warm run, the mean return of episodes with sampled actions at the end.
@@ -110,6 +112,7 @@ def line(
             "steps": steps,
             "steps_per_s": round(timed_steps / statistics.median(seconds)),
             "seconds": [round(each, 4) for each in seconds],
+            "began_at": began_at,
             "compile_s": None if compile_s is None else round(compile_s, 2),
             "peak_mib": peak_mib,
             "sampled_return": round(statistics.mean(sampled_returns), 2),

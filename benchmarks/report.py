@@ -43,7 +43,18 @@ def write(lines: Path) -> None:
 
 def table(rows: Sequence[Row]) -> str:
     """A Markdown table, aligned so that it reads well on a terminal too."""
-    head = ("case", "environment", "trainer", "steps/s", "jaxppo is", "compile (s)", "MiB", "return", "after steps")
+    head = (
+        "case",
+        "environment",
+        "trainer",
+        "steps/s",
+        "jaxppo is",
+        "compile (s)",
+        "ready (s)",
+        "MiB",
+        "return",
+        "after steps",
+    )
     ours = {row["case"]: row for row in rows if row["trainer"] == "jaxppo"}
     cells = [head, *(_cells(row, ours.get(row["case"])) for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
@@ -67,10 +78,16 @@ def _cells(row: Row, ours: Row | None) -> tuple[str, ...]:
         f"{row['steps_per_s']:,}",
         f"{ratio(ours, row)} ×" if ours and ours is not row else "",
         "" if row["compile_s"] is None else f"{row['compile_s']:.1f}",
+        _ready(row),
         f"{row['peak_mib']:,}",
         _return(row),
         f"{row['steps']:,}",
     )
+
+
+def _ready(row: Row) -> str:
+    """Seconds from the start of the process until its program is compiled, or nothing needs to be."""
+    return f"{row['start_s'] + (row['compile_s'] or 0):.1f}" if "start_s" in row else ""
 
 
 def _return(row: Row) -> str:

@@ -44,7 +44,7 @@ def measure(name: str, repeats: int, quick: bool) -> str:
         return jax.random.split(jax.random.key(seed), agents)
 
     program = jax.jit(jaxppo.train_agents, compiler_options=compiler_options(config))
-    began = time.perf_counter()
+    began_at, began = time.time(), time.perf_counter()
     compiled = program.lower(config, keys(0)).compile()
     compile_s = time.perf_counter() - began
     seconds, results = record.timed(lambda seed: jax.block_until_ready(compiled(config, keys(seed))), repeats)
@@ -61,6 +61,7 @@ def measure(name: str, repeats: int, quick: bool) -> str:
         steps=steps,
         timed_steps=steps,
         seconds=seconds,
+        began_at=began_at,
         compile_s=compile_s,
         peak_mib=peak_mib,
         sampled_returns=np.concatenate(sampled_returns).tolist(),

@@ -34,22 +34,26 @@ def made_up(trainer, case, steps_per_s, **changes):
 
 
 def test_table_compares_within_a_case():
-    """The ratio is jaxppo's steps per second over the peer's of the same case; no compilation leaves its cell empty."""
+    """The ratio is jaxppo's steps per second over the peer's of the same case; what was not measured is left empty.
+
+    Ready is who has started and compiled, if it compiles.
+    """
     import report
 
     rows = [
         made_up("jaxppo", "A", 9000),
-        made_up("sb3", "A", 3000, compile_s=None),
+        made_up("sb3", "A", 3000, compile_s=None, start_s=1.23),
         made_up("jaxppo", "B", 500),
-        made_up("rejax", "B", 1000, standard_error=2.06),
+        made_up("rejax", "B", 1000, standard_error=2.06, start_s=1.5),
         made_up("rejax", "C", 7),
     ]
     lines = report.table(rows).splitlines()
     assert len({len(line) for line in lines}) == 1
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     assert [row[4] for row in cells[2:]] == ["", "3.00 ×", "", "0.50 ×", ""]
-    assert cells[5][7] == "41.2 ± 2.1"
-    assert cells[3] == ["A", "CartPole-v1", "sb3", "3,000", "3.00 ×", "", "300", "41.2", "1,000"]
+    assert [row[6] for row in cells[2:]] == ["", "1.2", "", "3.5", ""]
+    assert cells[5][8] == "41.2 ± 2.1"
+    assert cells[3] == ["A", "CartPole-v1", "sb3", "3,000", "3.00 ×", "", "1.2", "300", "41.2", "1,000"]
 
 
 def test_report_draws_every_measurement(tmp_path):
@@ -84,7 +88,9 @@ def test_a_failing_trainer_is_told_of_and_the_others_go_on(tmp_path, monkeypatch
     """And a later run replaces the line of the same case and trainer alone."""
     import compare
 
-    (tmp_path / "fine.py").write_text(f"print({json.dumps(json.dumps(made_up('rejax', 'A', 3000)))})")
+    (tmp_path / "fine.py").write_text(
+        f"import json, time; print(json.dumps({{**{made_up('rejax', 'A', 3000)!r}, 'began_at': time.time()}}))"
+    )
     (tmp_path / "broken.py").write_text("raise SystemExit('no such device')")
     monkeypatch.setitem(compare.TRAINERS, "jaxppo", compare.Trainer((str(tmp_path / "broken.py"),), "AB", None))
     monkeypatch.setitem(compare.TRAINERS, "rejax", compare.Trainer((str(tmp_path / "fine.py"),), "A", None))
@@ -96,6 +102,8 @@ def test_a_failing_trainer_is_told_of_and_the_others_go_on(tmp_path, monkeypatch
     assert [json.loads(line)["steps_per_s"] for line in printed.out.splitlines()] == [3000]
     kept = [json.loads(line) for line in out.read_text().splitlines()]
     assert [(row["trainer"], row["steps_per_s"]) for row in kept] == [("rejax", 3000), ("sbx", 1)]
+    assert 0 < kept[0]["start_s"] < 60
+    assert "began_at" not in kept[0]
 
 
 def test_a_point_of_the_cost_is_measured():
@@ -114,7 +122,15 @@ def test_a_line_has_the_mean_of_the_agents_and_its_error(monkeypatch):
     from scipy import stats
 
     monkeypatch.setattr(record, "version", lambda package: "1.2.3")
-    rest = {"steps": 8, "timed_steps": 8, "seconds": [2.0], "compile_s": None, "peak_mib": 1, "curve": {}}
+    rest = {
+        "steps": 8,
+        "timed_steps": 8,
+        "seconds": [2.0],
+        "began_at": 0.0,
+        "compile_s": None,
+        "peak_mib": 1,
+        "curve": {},
+    }
     rest |= {"packages": (), "device": "cpu"}
     returns = [1.0, 5.0, 3.0, 4.5]
     several = json.loads(record.line("jaxppo", "A", sampled_returns=returns, **rest))

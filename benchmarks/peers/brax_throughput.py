@@ -13,6 +13,7 @@ one.
 import statistics
 import sys
 import tempfile
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ def main() -> None:
     batch = case["num_envs"] * case["num_steps"]
     epochs = COMPILING + args.repeats
     steps = -(-record.whole_updates(case, args.quick) // epochs) * epochs * batch
+    began_at = time.time()
     progress = trained(case, steps, epochs, seed=0)
     walltimes = [float(metrics["training/walltime"]) for metrics in progress[1:]]
     times = [after - before for before, after in zip([0.0, *walltimes], walltimes, strict=False)]
@@ -52,6 +54,7 @@ def main() -> None:
             steps=steps,
             timed_steps=steps // epochs,
             seconds=warm,
+            began_at=began_at,
             compile_s=sum(compiling) - COMPILING * epoch_s,
             peak_mib=peak_mib,
             sampled_returns=[float(each[-1]["eval/episode_reward"]) for each in ends],

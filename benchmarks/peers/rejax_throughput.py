@@ -35,7 +35,7 @@ def main() -> None:
     def over_agents(function):
         return jax.jit(function if agents == 1 else jax.vmap(function))
 
-    began = time.perf_counter()
+    began_at, began = time.time(), time.perf_counter()
     compiled = over_agents(lambda key: silent.train(rng=key)[0]).lower(batched(0)).compile()
     compile_s = time.perf_counter() - began
     seconds, states = record.timed(lambda seed: jax.block_until_ready(compiled(batched(seed))), args.repeats)
@@ -61,6 +61,7 @@ def main() -> None:
             steps=updates * batch * agents,
             timed_steps=updates * batch * agents,
             seconds=seconds,
+            began_at=began_at,
             compile_s=compile_s,
             peak_mib=peak_mib,
             sampled_returns=np.concatenate([np.atleast_2d(returns(end)).mean(axis=1) for end in ends]).tolist(),

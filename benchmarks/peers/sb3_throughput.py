@@ -42,6 +42,7 @@ def main() -> None:
     envs, eval_envs = (make_vec_env(partial(make, case["env"]), n, seed=n) for n in (case["num_envs"], 16))
     model = make_model(args.trainer, case, envs)
     clock = Clock(QUICK_SECONDS if args.quick else SECONDS)
+    began_at = time.time()
     model.learn(total_timesteps=10**9, callback=clock)
     peak_mib = record.peak_mib()
     first, timed = clock.at[1] - clock.at[0], clock.at[-1] - clock.at[1]
@@ -54,6 +55,7 @@ def main() -> None:
             steps=clock.steps,
             timed_steps=updates * case["num_envs"] * case["num_steps"],
             seconds=[timed],
+            began_at=began_at,
             compile_s=first - timed / updates if args.trainer == "sbx" else None,
             peak_mib=peak_mib,
             sampled_returns=[float(returns)],
