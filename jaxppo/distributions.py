@@ -22,8 +22,7 @@ EDGE = 1e-6  # how near to 0 and 1 samples of a Beta come, so that their logarit
 # Of α and β. Rounding in float32 leaves errors of up to 1e-3 in the KL divergence here, and 10 times that at 1e4, where
 # divergences of a usual size would drown in it. Standard deviations are still as small as 1 % of the range.
 MAX_CONCENTRATION = 1e3
-# Of expectations over a standard normal. With 40 nodes, errors of the entropy are below 1e-3 up to a log-std of 1.
-NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(40)
+NODES = 40  # of expectations over a standard normal: errors of the entropy are below 1e-3 up to a log-std of 1
 
 
 class Distribution(struct.PyTreeNode):
@@ -232,7 +231,8 @@ class TanhGaussian(Gaussian):
     def entropy(self) -> jax.Array:
         """That of the normals plus E[Σ log(da/du)], by Gauss–Hermite quadrature; at most 1e-3 off where σ ≤ e."""
         std = jnp.exp(self.log_std)
-        nodes, weights = (jnp.asarray(x, std.dtype) for x in (NODES, WEIGHTS / WEIGHTS.sum()))
+        rule = np.polynomial.hermite_e.hermegauss(NODES)
+        nodes, weights = (jnp.asarray(x, std.dtype) for x in (rule[0], rule[1] / rule[1].sum()))
         terms = jax.vmap(lambda z, weight: weight * _log_slope(self.mean + std * z))(nodes, weights)
         return super().entropy() + jnp.sum(terms, axis=(0, -1))
 

@@ -56,13 +56,14 @@ def test_no_drawing_without_a_picture():
 import sys
 import jaxppo
 jaxppo.Config(env="Pong-misc")
-print(sorted({"matplotlib.pyplot", "seaborn", "pandas", "scipy.stats"} & set(sys.modules)))
+print(sorted({"matplotlib", "matplotlib.pyplot", "seaborn", "pandas", "scipy.stats"} & set(sys.modules)))
 from gymnax.environments.misc import pong
 assert type(pong.plt).__name__ == "_Postponed" and not hasattr(pong.sns, "__file__")
 assert "seaborn" not in sys.modules
 assert pong.sns.color_palette is sys.modules["seaborn"].color_palette
-from matplotlib import pyplot
+from matplotlib import colors, pyplot
 assert pong.plt.subplots is pyplot.subplots and pong.plt is not pyplot
+assert pong.colors.ListedColormap is colors.ListedColormap
 import pickle
 assert pickle.loads(pickle.dumps(pong.plt)) is pyplot
 """

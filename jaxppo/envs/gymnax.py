@@ -149,7 +149,7 @@ def _are_truths(reset: Any, step: Any, space: Space, params: Any) -> bool:
 def _gymnax() -> Any:
     """The package, whose environments import what only their drawings need: 140 MiB, and most of a second."""
     if "gymnax" not in sys.modules:
-        with postponed("matplotlib.pyplot", "seaborn"):
+        with postponed("matplotlib", "matplotlib.colors", "matplotlib.pyplot", "seaborn"):
             importlib.import_module("gymnax")
     return sys.modules["gymnax"]
 

@@ -33,9 +33,14 @@ def _forget(module: ModuleType) -> None:
 def postponed(*names: str) -> Iterator[None]:
     """Within it, `import` of these modules binds what imports them later, unless they were imported before.
 
-    To whoever imports them afterwards they are as always.
+    A module of a package has the package imported with it, unless that is one of the names too. To whoever imports them
+    afterwards they are as always.
     """
     absent = {name: _Postponed(name) for name in names if name not in sys.modules}
+    for name, module in absent.items():
+        package, _, last = name.rpartition(".")
+        if package in absent:  # of which `from package import last` asks for it
+            setattr(absent[package], last, module)
     sys.modules.update(absent)
     try:
         yield
