@@ -14,7 +14,6 @@ that are not made again is kept.
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -160,17 +159,12 @@ def training(point: dict[str, Any]) -> dict[str, Any]:
 
     program = jax.jit(jaxppo.train_agents, compiler_options=compiler_options(config))
     compiled = program.lower(config, keys(0)).compile()
-    seconds = []
-    for seed in range(REPEATS + 1):
-        key = keys(seed)
-        began = time.perf_counter()
-        jax.block_until_ready(compiled(config, key))
-        seconds.append(time.perf_counter() - began)
+    seconds, _ = record.timed(lambda seed: jax.block_until_ready(compiled(config, keys(seed))), REPEATS)
     steps = config.num_updates * config.batch_size * agents
     return {
-        "seconds": [round(each, 4) for each in seconds[1:]],
-        "steps_per_s": round(steps / statistics.median(seconds[1:])),
-        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "seconds": [round(each, 4) for each in seconds],
+        "steps_per_s": round(steps / statistics.median(seconds)),
+        "peak_mib": record.peak_mib(),
     }
 
 

@@ -58,6 +58,7 @@ _HOME = {
     "use_cores": "devices",
     "value": "policy",
 }
+_MODULES = ("compilation", "envs", "fields", "figures", "networks", "scoring", "stats")
 
 __all__ = [
     "CNN",
@@ -98,6 +99,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"jaxppo.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'jaxppo' has no attribute {name!r}")
     module = importlib.import_module(f"jaxppo.{_HOME[name]}")

@@ -1,7 +1,6 @@
 """The best setting of each environment of a sweep, as a file that `jaxppo train --config` takes."""
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,7 +60,8 @@ def _evolved(results: Results, env: str) -> dict[str, Any]:
     numbers = last[perturbed(results)]
     annealed = not pd.isna(row.get("anneal_lr")) and row["anneal_lr"]
     if annealed and "learning_rate" in numbers:
-        numbers["learning_rate"] *= last["update"]  # the last of N updates has an N-th of it
+        num_updates = row["total_timesteps"] // (row["num_envs"] * row["num_steps"])
+        numbers["learning_rate"] /= 1 - (last["update"] - 1) / num_updates
     return row | {str(name): float(f"{value:.6g}") for name, value in numbers.items()}
 
 
@@ -78,7 +78,7 @@ def _settings(row: Mapping[str, Any]) -> dict[str, Any]:
         if not pd.isna(row.get(name)):
             settings[name] = _typed(row[name], default)
         elif name in row and default is not None:
-            settings[name] = math.inf  # None, which TOML can't say; where it may replace a default, it is no limit
+            settings[name] = None
     settings = {name: value for name, value in settings.items() if value != {}}
     from_settings(settings)
     return settings
@@ -93,6 +93,8 @@ def _typed(value: Any, default: Any) -> Any:
 
 
 def _toml(value: Any) -> str:
+    if value is None:
+        return '"None"'  # as `load_toml` reads it
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, list):

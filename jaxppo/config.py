@@ -36,6 +36,9 @@ class EnvParams(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._constants) + len(self._arrays)
 
+    def __hash__(self) -> int:
+        return hash(tuple(self.items()))  # which arrays have not
+
     def __repr__(self) -> str:
         return repr(dict(self))
 

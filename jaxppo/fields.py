@@ -7,6 +7,7 @@ JAX rebuilds one from its leaves, which may then be tracers, axes or `None`.
 
 import dataclasses
 import difflib
+import inspect
 import math
 from collections.abc import Callable, Iterable
 from pathlib import PurePath
@@ -59,8 +60,12 @@ def number(
     above: float = -math.inf,
     infinite: bool = False,
     optional: bool = False,
+    initial: bool = False,
 ) -> Any:
-    """A leaf: a real number in [low, high] and greater than `above`, or an array of such numbers, one per agent."""
+    """A leaf: a real number in [low, high] and greater than `above`, or an array of such numbers, one per agent.
+
+    One that is `initial` has its effect when training begins, and none later.
+    """
     parts = ["a finite number" if not infinite else "a number"]
     if low > -math.inf and high < math.inf:
         parts.append(f"in [{low:g}, {high:g}]")
@@ -82,17 +87,13 @@ def number(
         inside = (array >= low) & (array <= high) & (array > above)
         return bool(np.all(inside if infinite else inside & np.isfinite(array)))
 
-    return _field(default, ok, allowed, static=False, limits=(max(low, above), high))
+    return _field(default, ok, allowed, static=False, limits=(max(low, above), high), initial=initial)
 
 
-def whole(*, default: int, minimum: int, maximum: int = 2**31 - 1) -> Any:
-    """A static integer in [minimum, maximum]."""
-    allowed = f"a whole number >= {minimum}" + (f" and <= {maximum}" if maximum < 2**31 - 1 else "")
-
-    def ok(value: Any) -> bool:
-        return is_whole(value, minimum) and bool(value <= maximum)
-
-    return _field(default, ok, allowed if maximum < 2**31 - 1 else allowed + " (and < 2^31)")
+def whole(*, default: int, minimum: int) -> Any:
+    """A static integer, `minimum` or more, that 32 bits hold."""
+    allowed = f"a whole number >= {minimum} (and < 2^31)"
+    return _field(default, lambda value: is_whole(value, minimum) and bool(value < 2**31), allowed)
 
 
 def flag(*, default: bool) -> Any:
@@ -150,7 +151,16 @@ def check(condition: bool, field: str, value: Any, allowed: str) -> None:
     frozen_default=True, kw_only_default=False, field_specifiers=(number, whole, flag, choice, plain, nested)
 )
 def hyperparameters(cls: type[T]) -> type[T]:
-    """Make `cls` a frozen dataclass, check its rules on construction, and register it as a pytree."""
+    """Make `cls` a frozen dataclass, check its rules on construction, and register it as a pytree.
+
+    Raises:
+        TypeError: a field without a rule.
+    """
+    for name, kind in inspect.get_annotations(cls).items():
+        default = vars(cls).get(name)
+        has_rule = isinstance(default, dataclasses.Field) and "ok" in default.metadata
+        if not has_rule and "ClassVar" not in str(kind):
+            raise TypeError(f"{cls.__name__}.{name}: must be made by a function of jaxppo.fields, such as number()")
     own_rules = getattr(cls, "__post_init__", None)
 
     def post_init(self: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxppo.distributions import Distribution, log_ratio
 from jaxppo.fields import flag, hyperparameters, number
@@ -84,8 +85,10 @@ class Clip(Objective):
 
     def scheduled(self, progress: jax.Array) -> "Clip":
         """With the clip range of this moment."""
-        clip_eps: Any = self.clip_eps * (1 - progress)
-        return dataclasses.replace(self, clip_eps=clip_eps) if self.anneal_clip else self
+        if not self.anneal_clip:
+            return self
+        clip_eps: Any = jnp.maximum(self.clip_eps * (1 - progress), np.finfo(np.float32).tiny)  # > 0, as it must be
+        return dataclasses.replace(self, clip_eps=clip_eps)
 
 
 @hyperparameters
@@ -100,7 +103,7 @@ class AdaptiveKL(Objective):
 
     kl_target: float = number(default=0.01, above=0)
     """Target d_target of E[KL(π_old ‖ π)] per update, in nats."""
-    kl_coef: float = number(default=1.0, above=0)
+    kl_coef: float = number(default=1.0, above=0, initial=True)
     """The first β. It is quickly adapted."""
 
     def init(self) -> jax.Array:

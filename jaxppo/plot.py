@@ -4,13 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 __all__ = ["smooth", "write_curves"]
@@ -28,7 +24,8 @@ def write_curves(
     Updates without a value (such as those in which no episode ended) are left out. Pale lines are single updates,
     strong ones their running mean.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), sharey=True, layout="constrained")
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
     for axis, x in zip(axes, ("env_steps", "wall_time"), strict=True):
         for i, (label, metrics) in enumerate(runs.items()):
             _draw(axis, np.asarray(metrics[x], float), np.asarray(metrics[metric], float), label, i)
@@ -42,7 +39,6 @@ def write_curves(
         axes[0].legend(frameon=False)
     figure.suptitle(title)
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def _draw(axis: Axes, x: np.ndarray, y: np.ndarray, label: str, index: int) -> None:

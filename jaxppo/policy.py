@@ -6,13 +6,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxppo import envs
 from jaxppo.config import Config, canonical
 from jaxppo.distributions import Distribution
 from jaxppo.envs import TimeStep
-from jaxppo.fields import check
+from jaxppo.fields import check, is_whole
 from jaxppo.keys import typed_key
 from jaxppo.normalize import normalize_obs
 from jaxppo.rollout import env_action
@@ -30,7 +29,7 @@ def act(
     Args:
         config: the config that `state` was trained with.
         state: a train state, or the policy of one.
-        obs: [B, …] as the environment gives them; they are normalised here if the config says so.
+        obs: [B, …] as `config.make_env()` gives them; they are normalised here if the config says so.
         key: PRNG key to sample with, consumed; not needed if greedy.
         greedy: take the mode instead of a sample.
 
@@ -58,7 +57,7 @@ def act_recurrent(
         config: the config that `state` was trained with.
         state: a train state, or the policy of one.
         carry: what the last call returned; `initial_carry(config, B)` before the first.
-        obs: [B, …] as the environment gives them.
+        obs: [B, …] as `config.make_env()` gives them.
         reset: bool [B]. An episode begins with `obs`, and what was before is forgotten.
         key: PRNG key to sample with, consumed; not needed if greedy.
         greedy: take the mode instead of a sample.
@@ -116,8 +115,7 @@ def evaluate(
         ConfigError: `num_episodes` or `max_steps` below 1, or `key` is no PRNG key.
     """
     for name, number in (("num_episodes", num_episodes), ("max_steps", max_steps)):
-        whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
-        check(whole and 1 <= number < 2**31, name, number, "a whole number >= 1 and < 2^31")
+        check(is_whole(number) and number < 2**31, name, number, "a whole number >= 1 and < 2^31")
     return _evaluate(canonical(config), _policy(state), typed_key(key), num_episodes, greedy, jnp.int32(max_steps))
 
 

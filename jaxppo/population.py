@@ -47,7 +47,8 @@ class Population:
         """Raise `ConfigError` if such agents can't be a population."""
         known = [name for name, *_ in _numbers(config)]
         for name in self.perturb:
-            check(name in known, "perturb", name, f"a number in the config; {suggest(name, known)}")
+            allowed = f"a number in the config that training goes by; {suggest(name, known)}"
+            check(name in known, "perturb", name, allowed)
         check(num_agents >= 2, "population", num_agents, "at least two agents that share a program")
 
     def settings(self) -> dict[str, Any]:
@@ -85,7 +86,7 @@ def evolve(
         lambda x: x[parents], (states.policy, states.reward_moments, states.learner)
     )
     homes = jnp.where(_finite(jax.vmap(cleared)(states.loop)), jnp.arange(num_agents), parents)
-    loop = jax.tree.map(lambda x: x[homes], states.loop)
+    loop = jax.tree.map(lambda x: x[homes], states.loop)._replace(reset_key=states.loop.reset_key)
     states = states.replace(policy=policy, reward_moments=reward_moments, learner=learner, loop=loop)
     limits = {name: limits for name, _, limits in _numbers(configs)}
 
@@ -158,10 +159,10 @@ def _finite(tree: Any) -> jax.Array:
 
 
 def _numbers(node: Any) -> Iterator[tuple[str, Any, tuple[float, float]]]:
-    """The numbers in a config: name, value, and the range that it must stay in."""
+    """The numbers in a config that training goes by: name, value, and the range that it must stay in."""
     for field in dataclasses.fields(node):
         value = getattr(node, field.name)
-        if "limits" in field.metadata and value is not None:
+        if "limits" in field.metadata and value is not None and not field.metadata["initial"]:
             yield field.name, value, field.metadata["limits"]
         elif dataclasses.is_dataclass(value) and not field.metadata["static"]:
             yield from _numbers(value)

@@ -29,6 +29,8 @@ class Outcome(NamedTuple):
         compile_seconds: time to compile.
         train_seconds: time to train, compilation apart.
         returns: greedy returns of the final evaluation, [num_episodes]; None if diverged.
+        lost: what was not finite and when, if diverged: the first update whose gradient was not, or the one after which
+            a parameter was not.
     """
 
     status: str
@@ -36,6 +38,7 @@ class Outcome(NamedTuple):
     compile_seconds: float
     train_seconds: float
     returns: np.ndarray | None
+    lost: str | None = None
 
 
 def train_run(
@@ -66,7 +69,7 @@ def train_run(
         training = Training(program, configs, begin(program.agents, configs, key_train[None]))
         compile_seconds = time.perf_counter() - began  # of what it begins with too
         progress.note(f"compiled in {compile_seconds:.1f} s")
-        status = "finished"
+        status, lost = "finished", None
         while training.done < config.num_updates and status == "finished":
             metrics = training.advance(config.num_updates)
             updates = np.arange(training.done - metrics["env_steps"].shape[1], training.done) + 1
@@ -74,9 +77,10 @@ def train_run(
             results.append_metrics(path, rows({name: values[:, kept] for name, values in metrics.items()}, 0))
             opened.log(metrics)
             progress.advance(training.done * config.batch_size, training.rate * config.batch_size, metrics)
-            if interrupted:
+            if interrupted and training.done < config.num_updates:
                 status = "interrupted"
-            if not (np.isfinite(metrics["grad_norm"]).all() and training.finite().all()):
+            lost = _lost(updates[~np.isfinite(metrics["grad_norm"][0])], training)
+            if lost:
                 status = "diverged"
     progress.close()
     returns = None
@@ -84,9 +88,16 @@ def train_run(
         policy = jax.tree.map(lambda x: x[0], jax.device_get(training.states.policy))  # from all devices to one
         results.write_policy(path, policy)
         returns = np.asarray(evaluate(config, policy, key_evaluate, eval_episodes))
-    outcome = Outcome(status, training.done, compile_seconds, training.seconds, returns)
+    outcome = Outcome(status, training.done, compile_seconds, training.seconds, returns, lost)
     _finish(path, manifest, config, outcome)
     return outcome
+
+
+def _lost(updates: np.ndarray, training: Training) -> str | None:
+    """What is not finite, given the updates whose gradient was not; None if all is."""
+    if updates.size:
+        return f"the gradient in update {updates[0]}"
+    return None if training.finite().all() else f"a parameter after update {training.done}"
 
 
 def _finish(path: Path, manifest: dict[str, Any], config: Config, outcome: Outcome) -> None:
@@ -97,6 +108,8 @@ def _finish(path: Path, manifest: dict[str, Any], config: Config, outcome: Outco
         "compile_seconds": round(outcome.compile_seconds, 3),
         "train_seconds": round(outcome.train_seconds, 3),
     }
+    if outcome.lost is not None:
+        summary["not_finite"] = outcome.lost
     if outcome.returns is not None:
         summary["evaluation"] = {
             "episodes": len(outcome.returns),

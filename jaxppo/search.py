@@ -6,7 +6,6 @@ that only some of them have are then varied with those alone.
 
 import itertools
 import math
-import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ import numpy as np
 from jaxppo.config import Config
 from jaxppo.fields import ConfigError, check, is_whole, suggest
 from jaxppo.presets import preset_settings
-from jaxppo.settings import KINDS, applicable, every_field, from_settings, kinds_of, owned
+from jaxppo.settings import KINDS, applicable, every_field, from_settings, kinds_of, load_toml, owned
 
 __all__ = ["Range", "configs_of", "parse_values", "read_sweep"]
 
@@ -124,10 +123,7 @@ def read_sweep(path: Path, own: Collection[str] = ()) -> dict[str, Any]:
     Raises:
         ConfigError: a file that can't be read or parsed, an unknown setting, or a bad value.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError("config", path, f"a readable TOML file; {error}") from error
+    content = load_toml(path)
     search: dict[str, Any] = {}
     try:
         for name, value in content.items():

@@ -27,6 +27,7 @@ __all__ = [
     "every_field",
     "from_settings",
     "kinds_of",
+    "load_toml",
     "owned",
     "read_toml",
     "to_cells",
@@ -117,18 +118,32 @@ def check_names(settings: Mapping[str, Any]) -> None:
             raise ConfigError(name, value, missing if owners else f"a known setting; {suggest(name, known)}")
 
 
+def load_toml(path: Path) -> dict[str, Any]:
+    """What a TOML file says; "None" is None, alone or in a list, as in flags, since TOML has no word for it.
+
+    Raises:
+        ConfigError: a file that cannot be read or parsed.
+    """
+
+    def value_of(value: Any) -> Any:
+        if isinstance(value, list):
+            return [value_of(each) for each in value]
+        return None if value == "None" else value
+
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError("config", path, f"a readable TOML file; {error}") from error
+    return {name: value_of(value) for name, value in content.items()}
+
+
 def read_toml(path: Path, kinds: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings in a TOML file, checked as for these kinds, which win over the file's; "None" is None.
+    """The settings in a TOML file, checked as for these kinds, which win over the file's.
 
     Raises:
         ConfigError: a file that cannot be read or parsed, an unknown setting, or a value of the wrong type or size.
     """
-    try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError("config", path, f"a readable TOML file; {error}") from error
-    # TOML has no word for nothing, so it goes by what the flags call it.
-    settings = {name: None if value == "None" else value for name, value in settings.items()}
+    settings = load_toml(path)
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
     try:
         for name in FLAGS_ONLY & settings.keys():

@@ -142,7 +142,7 @@ class _Sweep:
             if self.interrupted:
                 break
         self.progress.close()
-        return "interrupted" if self.interrupted else "finished"
+        return "finished" if len(tables.finished_agents(self.path)) == len(self.plan.configs) else "interrupted"
 
     def _fit(self, agents: list[int]) -> Program:
         """A program for all agents at once, or for shares of equal size that fit in memory."""

@@ -260,7 +260,7 @@ def _next_values(
 
 def _episode_metrics(stats: EpisodeStats) -> dict[str, jax.Array]:
     """Means over the episodes that ended: NaN, not 0, if there were none."""
-    count = jnp.sum(stats.episodes)
+    count = jnp.sum(stats.episodes, dtype=jnp.int32)
     total = jnp.where(count > 0, count.astype(jnp.float32), jnp.nan)
     return {
         "episodes": count,

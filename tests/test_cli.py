@@ -1,12 +1,17 @@
 """The command line as a user meets it: exit codes, one-line refusals, run directories."""
 
+import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import jax
+import jax.numpy as jnp
+import matplotlib
 import numpy as np
 import pytest
 
@@ -89,10 +94,13 @@ def test_evaluate_repeats_itself_and_samples_on_request(run, capsys):
 
 
 def test_plot_overlays_runs(run, tmp_path, capsys):
-    """A PNG or SVG is written where asked."""
+    """A PNG or SVG is written where asked, with the names of both."""
+    other = shutil.copytree(run, tmp_path / "other")
     for name, head in (("a.png", b"\x89PNG"), ("b.svg", b"<?xml")):
-        assert main(["plot", str(run), str(run), "--metric", "entropy", "--out", str(tmp_path / name)]) == 0
+        with matplotlib.rc_context({"svg.fonttype": "none"}):
+            assert main(["plot", str(run), str(other), "--metric", "entropy", "--out", str(tmp_path / name)]) == 0
         assert (tmp_path / name).read_bytes().startswith(head)
+    assert all(f">{path}<" in (tmp_path / "b.svg").read_text() for path in (run, other))
     assert "wrote" in capsys.readouterr().out
 
 
@@ -310,13 +318,18 @@ def test_unknown_metrics_and_commands_are_refused(run, capsys):
 
 
 def test_a_diverging_run_stops_and_says_so(tmp_path, capsys):
-    """An infinite reward makes the gradient NaN: exit code 1, and no policy that could be taken for a good one."""
+    """An infinite reward makes the gradient NaN: exit code 1, and no policy that could be taken for a good one.
+
+    It says in which update that was, whatever else was trained before anybody looked.
+    """
     out = tmp_path / "run"
     flags = ["--env-params", "masspole", "1e38", "--learning-rate", "1e30", "--total-timesteps", "20480"]
     assert main(["train", *SMALL, *flags, "--out", str(out)]) == 1
     assert json.loads((out / "manifest.json").read_text())["status"] == "diverged"
     assert not (out / "policy.msgpack").exists()
-    assert "not finite" in capsys.readouterr().err
+    first = 1 + int(np.flatnonzero(~np.isfinite(read_metrics(out)["grad_norm"]))[0])
+    assert f"not finite: the gradient in update {first}\n" in capsys.readouterr().err
+    assert json.loads((out / "manifest.json").read_text())["not_finite"] == f"the gradient in update {first}"
 
 
 def test_interrupt_saves_what_was_learned(tmp_path):
@@ -351,6 +364,16 @@ def test_piped_output_is_plain_lines(tmp_path):
     assert "compiled in" in done.stdout
     assert "2048 steps" in done.stdout
     assert f"run directory: {tmp_path / 'run'}" in done.stdout
+
+
+def test_an_observation_of_parts_is_listed(monkeypatch, capsys):
+    """Each part with its type and shape."""
+    parts = {"seen": jax.ShapeDtypeStruct((2, 3), jnp.float32), "count": jax.ShapeDtypeStruct((), jnp.int32)}
+    env = dataclasses.replace(jaxppo.envs.make("CartPole-v1"), observation=parts)
+    monkeypatch.setattr(jaxppo.envs, "names", lambda: ["Parts-v0"])
+    monkeypatch.setattr(jaxppo.envs, "make", lambda name: env)
+    assert main(["envs"]) == 0
+    assert "int32 [], float32 [2, 3]" in capsys.readouterr().out
 
 
 def test_help_and_envs(capsys):

@@ -1,5 +1,7 @@
 """Rules on fields, and the pytrees that they make: on a small class of the tests' own."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +22,17 @@ class Settings:
     count: int = whole(default=3, minimum=1)
     on: bool = flag(default=True)
     kind: str = choice(default="a", options=("a", "b"))
+
+
+def test_a_field_without_a_rule_is_refused():
+    """With its name, when the class is made; constants of the class need none."""
+    with pytest.raises(TypeError, match=r"Bare.width: must be made by a function of jaxppo.fields"):
+
+        @hyperparameters
+        class Bare:
+            constant: ClassVar[int] = 3
+            rate: float = number(default=0.5)
+            width: float = 1.0
 
 
 ACCEPTED = [

@@ -108,6 +108,23 @@ def test_every_public_name_resolves(name):
     assert name in dir(jaxppo)
 
 
+@pytest.mark.parametrize("name", ["compilation", "envs", "fields", "figures", "networks", "scoring", "stats"])
+def test_modules_that_the_documentation_names(name):
+    """They are attributes of the package at once, without an import of their own."""
+    assert fresh(f"import jaxppo; print(jaxppo.{name}.__name__)").strip() == f"jaxppo.{name}"
+
+
+def test_pictures_leave_the_choice_of_a_backend_alone():
+    """Of matplotlib: who imports the figures may want to see others in a window."""
+    code = """
+import matplotlib
+matplotlib.use("svg")
+import jaxppo.figures, jaxppo.plot
+print(matplotlib.get_backend())
+"""
+    assert fresh(code).strip() == "svg"
+
+
 def test_unknown_name():
     """A name that doesn't exist is an AttributeError that says so."""
     with pytest.raises(AttributeError, match="no attribute 'tarin'"):

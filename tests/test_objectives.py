@@ -87,7 +87,9 @@ def test_clip_range_is_traced():
 def test_clip_range_anneals_on_request():
     """ε falls linearly; without annealing the objective is what it was."""
     assert jaxppo.Clip(clip_eps=0.2).scheduled(0.75) == jaxppo.Clip(clip_eps=0.2)
-    np.testing.assert_allclose(jaxppo.Clip(clip_eps=0.2, anneal_clip=True).scheduled(0.75).clip_eps, 0.05)
+    annealed = jaxppo.Clip(clip_eps=0.2, anneal_clip=True)
+    np.testing.assert_allclose(annealed.scheduled(0.75).clip_eps, 0.05)
+    assert 0 < annealed.scheduled(jnp.float32(1)).clip_eps < 1e-37
 
 
 OBJECTIVES = [jaxppo.Clip(), jaxppo.AdaptiveKL(), jaxppo.FixedKL(), jaxppo.Unclipped(), jaxppo.PolicyGradient()]

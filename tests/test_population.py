@@ -75,6 +75,7 @@ def test_environments_that_hold_no_numbers_are_left(agents, over):
     population = jaxppo.Population(fraction=0.25, factor=2.0)
     _, moved, _ = evolve(population, jax.random.key(0), configs, states.replace(loop=loop), SCORES)
     assert list(differing(moved.loop, loop)) == [agent == 1 and not over for agent in range(8)]
+    assert (jax.random.key_data(moved.loop.reset_key) == jax.random.key_data(loop.reset_key)).all()
 
 
 def test_both_directions_and_both_parents_occur(agents):
@@ -151,11 +152,14 @@ def test_a_bad_population_is_refused(arguments, words):
 
 
 def test_what_cannot_be_a_population_is_refused():
-    """A setting that is no number in the config, a number that is None, and an agent alone."""
+    """A setting that is no number in the config, a number that is None or only begins with, and an agent alone."""
     with pytest.raises(jaxppo.ConfigError, match="perturb=num_envs: must be a number in the config"):
         jaxppo.sweep(config(), 4, population=jaxppo.Population(perturb=("num_envs",)))
     with pytest.raises(jaxppo.ConfigError, match="perturb=kl_limit"):
         jaxppo.sweep(config(), 4, population=jaxppo.Population(perturb=("kl_limit",)))
+    adaptive = replace(config(), learner=jaxppo.SGD(objective=jaxppo.AdaptiveKL()))
+    with pytest.raises(jaxppo.ConfigError, match="perturb=kl_coef"):
+        jaxppo.sweep(adaptive, 4, population=jaxppo.Population(perturb=("kl_coef",)))
     with pytest.raises(jaxppo.ConfigError, match="population=1: must be at least two"):
         jaxppo.sweep(config(), 1, population=jaxppo.Population())
 

@@ -49,6 +49,15 @@ def small(agents):
     return scaling.Scaling(config, agents)
 
 
+def test_an_interrupt_after_the_last_update_stops_nothing(tmp_path, monkeypatch):
+    """All is measured then."""
+    monkeypatch.setattr("jaxppo.loop.CHUNK_SECONDS", 0.0)  # an update in each chunk
+    last = Interrupting(chunks=8 * 5)
+    assert small([1]).train(tmp_path / "scaling", overwrite=False, progress=last)
+    assert len(last.steps) == 8 * 5
+    assert read_manifest(tmp_path / "scaling")["status"] == "finished"
+
+
 def test_the_settings_are_purejaxrls():
     """4 environments × 128 steps, 4 epochs of 4 minibatches, an annealed step size; and powers of two of agents."""
     experiment = prepare("scaling", agents=100)

@@ -97,12 +97,15 @@ def test_a_file_holds_values_ranges_and_lists(tmp_path):
     """And keys that are no settings, for whoever knows them."""
     path = tmp_path / "sweep.toml"
     path.write_text(
-        "gamma = 0.9\nclip_eps = [0.1, 0.2]\nhidden = [[64, 64], [8]]\nseeds = 3\n"
+        'gamma = 0.9\nclip_eps = [0.1, 0.2]\nmax_grad_norm = "None"\nvf_clip_eps = ["None", 0.2]\n'
+        "hidden = [[64, 64], [8]]\nseeds = 3\n"
         "learning_rate = {low = 1e-4, high = 1e-2, log = true}\nenv_params = {gravity = 9.8}\n"
     )
     assert read_sweep(path, {"seeds"}) == {
         "gamma": (0.9,),
         "clip_eps": (0.1, 0.2),
+        "max_grad_norm": (None,),
+        "vf_clip_eps": (None, 0.2),
         "hidden": ((64, 64), (8,)),
         "seeds": 3,
         "learning_rate": Range(1e-4, 1e-2, True),

@@ -101,6 +101,19 @@ def test_a_finished_sweep_is_not_trained_again(finished):
     assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
 
 
+def test_an_interrupt_after_the_last_update_stops_nothing(tmp_path, monkeypatch):
+    """Neither a sweep nor a run is to be launched again."""
+    monkeypatch.setattr("jaxppo.loop.CHUNK_SECONDS", 0.0)
+    results = jaxppo.sweep(config(), 2, tmp_path / "sweep", progress=Recorder(UPDATES))
+    assert results.manifest["status"] == "finished"
+    assert list(results.agents["status"]) == ["finished"] * 2
+    path = tmp_path / "run"
+    create(path, overwrite=False)
+    last = Recorder(UPDATES)
+    assert train_run(config(), 0, path, last, eval_episodes=1).status == "finished"
+    assert len(last.steps) == UPDATES
+
+
 @pytest.mark.parametrize(("chunks", "done"), [(2, 0), (UPDATES + 2, 6)])
 def test_an_interrupted_sweep_goes_on_bit_for_bit(finished, tmp_path, monkeypatch, chunks, done):
     """Two programs, stopped in the first or the second; launched again, the curves are those without a stop."""
@@ -310,7 +323,10 @@ def test_one_number_of_seeds_is_how_many_and_a_list_is_which(flags, file, meant,
         (["--num-envs", "4:9"], "values and no range"),
         (["--samples", "3"], "samples=3: must be left out"),
         (["--seeds", "0"], "seeds=0"),
-        (["--pbt", "gama", "--seeds", "4"], "perturb=gama: must be a number in the config; did you mean gamma"),
+        (
+            ["--pbt", "gama", "--seeds", "4"],
+            "perturb=gama: must be a number in the config that training goes by; did you mean gamma",
+        ),
         (["--pbt"], "population=1: must be at least two"),
         (["--config", "none.toml"], "config=none.toml"),
     ],

@@ -347,8 +347,19 @@ def test_metrics_leave_the_columns_of_tables_alone(name):
         jax.eval_shape(jaxppo.update, config, jax.eval_shape(jaxppo.init, config, KEY))
 
 
+@pytest.mark.parametrize("learner", [jaxppo.SGD(kl_limit=0.1), jaxppo.TrustRegion()], ids=["sgd", "trpo"])
+def test_metrics_are_of_single_precision(learner):
+    """Also where JAX counts in 64 bits unless told otherwise."""
+    with jax.enable_x64(True):
+        config = jaxppo.Config(**SMALL, learner=learner)
+        _, metrics = jax.eval_shape(jaxppo.update, config, jax.eval_shape(jaxppo.init, config, jax.random.key(0)))
+    whole = {"env_steps", "episodes", "gradient_steps"}
+    dtypes = {name: x.dtype for name, x in metrics.named().items()}
+    assert dtypes == {name: jnp.int32 if name in whole else jnp.float32 for name in dtypes}
+
+
 def test_annealing_ends_where_training_does():
-    """Updates past the last have a learning rate and a clip range of 0, not below, and move nothing."""
+    """Updates past the last have a learning rate of 0, not below, and a clip range as good as 0: they move nothing."""
     learner = jaxppo.SGD(objective=jaxppo.Clip(anneal_clip=True), learning_rate=1e-2)
     config = jaxppo.Config(**{**SMALL, "total_timesteps": 64 * 2}, learner=learner)
     state = jaxppo.init(config, KEY)

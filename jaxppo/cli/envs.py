@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import jax
 from rich.console import Console
 from rich.table import Table
 
@@ -30,7 +31,7 @@ def main(argv: list[str]) -> int:
         except ConfigError as error:
             table.add_row(name, "", "", "", f"no: {str(error).rsplit('; ', 1)[-1]}")
             continue
-        observation = f"{env.observation.dtype.name} {list(env.observation.shape)}"
+        observation = ", ".join(f"{x.dtype.name} {list(x.shape)}" for x in jax.tree.leaves(env.observation))
         table.add_row(name, observation, str(env.action_space(env.params)), "yes" if name in PRESETS else "", "yes")
     Console(highlight=False).print(table)
     return 0

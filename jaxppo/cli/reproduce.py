@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--agents", type=int, metavar="N", help="the most agents at once, for scaling (default: 64)")
     add("--total-timesteps", type=int, metavar="N", help="steps of each agent; as many as published if left out")
     add("--quick", action="store_true", help=f"a smoke run: {QUICK_STEPS} steps, and one seed or 4 agents")
-    add("--out", type=Path, help="directory; reproductions/NAME_SUITE if left out")
+    add("--out", type=Path, help="directory; one in reproductions if left out")
     add("--overwrite", action="store_true", help="replace an existing directory")
     add("--quiet", action="store_true", help="plain lines in place of the live bar")
     return parser

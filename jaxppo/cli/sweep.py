@@ -118,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--preset", choices=("auto", "none", *METHODS), help="what settings are laid over")
     add("--samples", type=int, metavar="N", help="how many samples of the settings that have a range")
     add("--search-seed", type=int, metavar="N", help="seed of the samples and of populations")
-    add("--log-interval", type=int, metavar="N", help="keep every so many updates, and the first and last")
+    add("--log-interval", type=int, metavar="N", help="keep every so many updates, and the first 2 %% and the last")
     add("--logger", nargs="+", metavar="NAME", help="also log each agent to tensorboard or wandb, or both")
     add("--memory-gib", type=float, metavar="GIB", help="most memory to use on each device; most of what is free")
     add("--quiet", action="store_true", help="plain lines in place of the live bar")

@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
         overwrite: bool = False
         """Replace an existing run directory."""
         log_interval: int = 1
-        """Log every so many updates, and the first and last."""
+        """Log every so many updates, and the first 2 % and the last."""
         logger: tuple[str, ...] = ()
         """Also log to tensorboard or wandb, or both."""
         quiet: bool = False
@@ -70,9 +70,7 @@ def main(argv: list[str]) -> int:
         console.print(summary(outcome.returns, "greedy"))
     console.print(f"run directory: {path}")
     if outcome.status == "diverged":
-        print(
-            f"jaxppo train: the gradient was not finite in the last of {outcome.num_updates} updates", file=sys.stderr
-        )
+        print(f"jaxppo train: not finite: {outcome.lost}", file=sys.stderr)
     return {"finished": 0, "diverged": 1, "interrupted": 130}[outcome.status]
 
 

@@ -1,6 +1,6 @@
 """A segment as samples, their division into shuffled minibatches, and what a network makes of them."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,26 +29,17 @@ __all__ = [
 LARGEST_PART, SMALLEST_PART = 4096, 1024  # rows, by measurement (docs/performance.md)
 
 
-class Samples(NamedTuple):
-    """A batch or minibatch; see `jaxppo.types.Batch`. Without a carry every leaf is [M, …], M being a number of steps.
+Samples = Batch
+"""A batch or minibatch with another order of axes. Without a carry every leaf is [M, …], M being a number of steps.
 
-    With one, samples are whole sequences, which begin with the stored carry [M, …]: every other leaf is [M, T, …].
-    """
-
-    obs: Any
-    reset: jax.Array
-    carry: Any
-    action: jax.Array
-    old: Distribution
-    value: jax.Array
-    advantage: jax.Array
-    target: jax.Array
+With one, samples are whole sequences, which begin with the stored carry [M, …]: every other leaf is [M, T, …].
+"""
 
 
 def to_samples(network: Network, batch: Batch) -> Samples:
     """A batch [T, N, …] as T·N steps, or as N sequences where the network has a carry."""
-    arranged = (_sequences if network.recurrent else join)(batch._replace(carry=()))
-    return Samples(**arranged._replace(carry=batch.carry)._asdict())
+    arranged: Samples = (_sequences if network.recurrent else join)(batch._replace(carry=()))
+    return arranged._replace(carry=batch.carry)
 
 
 def as_rows(network: Network, samples: Samples) -> Samples:

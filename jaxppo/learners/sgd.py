@@ -351,5 +351,5 @@ def _reduce(metrics: dict[str, jax.Array]) -> dict[str, jax.Array]:
     return {
         **means,
         "ratio_max": jnp.max(jnp.where(seen, ratio_max, 0.0)),
-        "gradient_steps": jnp.sum(steps),
+        "gradient_steps": jnp.sum(steps, dtype=jnp.int32),
     }

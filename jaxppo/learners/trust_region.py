@@ -27,7 +27,7 @@ from jaxppo.types import Batch
 
 __all__ = ["TrustRegion", "TrustRegionState"]
 
-Product = Callable[[jax.Array], jax.Array]
+MatrixVector = Callable[[jax.Array], jax.Array]
 
 
 class TrustRegionState(NamedTuple):
@@ -144,7 +144,7 @@ class TrustRegion:
             },
         )
 
-    def direction(self, fisher: Product, gradient: jax.Array) -> jax.Array:
+    def direction(self, fisher: MatrixVector, gradient: jax.Array) -> jax.Array:
         """The x [P] with (F + damping·I)·x = g [P], by at most `cg_iters` iterations of conjugate gradient."""
         with default_promotion():
             return jax.scipy.sparse.linalg.cg(  # type: ignore[no-untyped-call]
@@ -205,7 +205,7 @@ class TrustRegion:
         return optax.scale_by_adam(eps=1e-5)
 
 
-def fisher_vector_product(divergence: Callable[[jax.Array], jax.Array], vector: jax.Array) -> Product:
+def fisher_vector_product(divergence: Callable[[jax.Array], jax.Array], vector: jax.Array) -> MatrixVector:
     """The function v ↦ F·v, both [P], F being the Hessian at `vector` of the mean KL divergence from there.
 
     That is the Fisher information averaged over the batch (Schulman et al. 2015, appendix C.1). The gradient is

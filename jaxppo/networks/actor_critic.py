@@ -18,7 +18,7 @@ from flax.linen.initializers import constant
 from jaxppo import backend, columns
 from jaxppo.distributions import Distribution
 from jaxppo.envs.base import split_mask
-from jaxppo.fields import ConfigError, check, choice, flag, hyperparameters, plain, whole
+from jaxppo.fields import ConfigError, check, choice, flag, hyperparameters, is_whole, plain, whole
 from jaxppo.networks.base import Network, join, split
 from jaxppo.networks.heads import BOX_POLICIES, Head, policy_head
 from jaxppo.networks.initial import times_lecun, times_orthogonal
@@ -38,10 +38,7 @@ NARROW = 4  # up to this many outputs, a policy's last layer is a sum of product
 
 
 def _widths(value: Any) -> bool:
-    def ok(width: Any) -> bool:
-        return isinstance(width, int | np.integer) and not isinstance(width, bool) and int(width) > 0
-
-    return isinstance(value, tuple) and all(map(ok, value))
+    return isinstance(value, tuple) and all(map(is_whole, value))
 
 
 @hyperparameters
@@ -49,7 +46,8 @@ class ActorCritic:
     """What all of them have; the subclasses say how an observation becomes a vector.
 
     Where an observation is a dict with the key `"action_mask"`, a bool [A] for Discrete actions (the parts one after
-    the other for MultiDiscrete), actions where it is False have probability 0; the network does not see it.
+    the other for MultiDiscrete), actions where it is False have probability 0, unless that is so for all, which are
+    equally likely then; the network does not see it.
     """
 
     hidden: tuple[int, ...] = plain(default=(64, 64), ok=_widths, allowed="a tuple of whole numbers >= 1")
@@ -89,9 +87,10 @@ class ActorCritic:
         module = _Module(self, policy_head(action_space, self.box_policy, mask, state_log_std))
 
         def initial_carry(num_envs: int) -> Any:
+            if self.memory == "none":
+                return ()
             h = jnp.zeros((num_envs, self.memory_size), jnp.float32)
-            carry = {"none": (), "gru": h, "lstm": (h, h)}[self.memory]
-            return dict.fromkeys(_torsos(self.shared), carry) if self.memory != "none" else ()
+            return dict.fromkeys(_torsos(self.shared), h if self.memory == "gru" else (h, h))
 
         def init(key: jax.Array) -> Any:
             # As few draws as will do: each takes XLA a while to compile.

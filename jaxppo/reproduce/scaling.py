@@ -51,7 +51,7 @@ class Scaling(NamedTuple):
     def train(self, path: Path, *, overwrite: bool, progress: Progress) -> bool:
         open_points(path, self._measured(), overwrite=overwrite)
         known = {point.agents for point in read_points(path)}
-        done = 0
+        done, stopped = 0, False
         with interruption() as interrupted, without_kept_programs():
             for agents in self.agents:
                 if agents not in known:
@@ -61,12 +61,13 @@ class Scaling(NamedTuple):
                         break
                     point = _measure(self.config, program, done, progress, interrupted)
                     if point is None:
+                        stopped = True
                         break
                     add_point(path, point)
                 done += _steps(self.config, agents)
         progress.close()
-        close_points(path, "interrupted" if interrupted else "finished")
-        return not interrupted
+        close_points(path, "interrupted" if stopped else "finished")
+        return not stopped
 
     def present(self, path: Path) -> str:
         points, measured = read_points(path), read_manifest(path)["measured"]
