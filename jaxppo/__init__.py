@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxppo.advantages import gae
     from jaxppo.agents import train_agents
+    from jaxppo.checkpoint import load_state, save_state
     from jaxppo.config import Config, batch_axes
     from jaxppo.devices import use_cores
     from jaxppo.fields import ConfigError
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from jaxppo.policy import act, act_recurrent, evaluate, initial_carry, value
     from jaxppo.population import Population
     from jaxppo.presets import preset
+    from jaxppo.results import load_run
     from jaxppo.sweeps import sweep
     from jaxppo.tables import load_results
     from jaxppo.training import init, train, update
@@ -50,7 +52,10 @@ _HOME = {
     "init": "training",
     "initial_carry": "policy",
     "load_results": "tables",
+    "load_run": "results",
+    "load_state": "checkpoint",
     "preset": "presets",
+    "save_state": "checkpoint",
     "sweep": "sweeps",
     "train": "training",
     "train_agents": "agents",
@@ -88,7 +93,10 @@ __all__ = [
     "init",
     "initial_carry",
     "load_results",
+    "load_run",
+    "load_state",
     "preset",
+    "save_state",
     "sweep",
     "train",
     "train_agents",

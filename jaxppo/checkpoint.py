@@ -1,5 +1,6 @@
-"""Where agents under way stand, in one file: enough to go on bit for bit."""
+"""Where training stands, in one file: enough to go on bit for bit. Of one agent's state, or of a sweep's agents."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,10 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import serialization
 
+from jaxppo.config import Config
 from jaxppo.fields import ConfigError
 from jaxppo.files import write_whole
+from jaxppo.states import check_train_state
+from jaxppo.training import init
+from jaxppo.types import TrainState
 
-__all__ = ["Checkpoint", "read_checkpoint", "restore", "write_checkpoint"]
+__all__ = ["Checkpoint", "load_state", "read_checkpoint", "restore", "save_state", "write_checkpoint"]
 
 
 class Checkpoint(NamedTuple):
@@ -44,10 +49,8 @@ def write_checkpoint(
     tree: Any,
 ) -> None:
     """Write a checkpoint of a pytree of arrays, whole or not at all; see `Checkpoint`."""
-    leaves = [jax.random.key_data(leaf) if _is_key(leaf) else leaf for leaf in jax.tree.leaves(tree)]
-    arrays = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.device_get(leaves))}
     content = {"agents": agents, "num_agents": num_agents, "done": done, "seconds": seconds}
-    content |= {"metrics": dict(metrics), "leaves": arrays}
+    content |= {"metrics": dict(metrics), "leaves": _leaves(tree)}
     write_whole(path, serialization.msgpack_serialize(content, in_place=True))  # a copy would have its names sorted
 
 
@@ -65,24 +68,62 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise ConfigError("out", path, f"a readable checkpoint, or no such file; {error}") from error
 
 
-def restore(checkpoint: Checkpoint, like: Any) -> Any:
-    """The pytree that was saved; `like` has its structure, shapes and types.
+def save_state(path: str | Path, state: TrainState) -> None:
+    """Write the train state of one agent to a file, whole or not at all: all that `update` goes on from.
 
     Raises:
-        ConfigError: the checkpoint is of something else.
+        ConfigError: no train state, or a file that can't be written.
+    """
+    check_train_state(state)
+    try:
+        write_whole(Path(path), serialization.msgpack_serialize({"leaves": _leaves(state)}))
+    except OSError as error:
+        raise ConfigError("path", path, f"a file that can be written; {error.strerror}") from error
+
+
+def load_state(path: str | Path, config: Config) -> TrainState:
+    """Read a train state that `save_state` has written; `update` goes on from it as from the one that was saved.
+
+    Args:
+        path: the file.
+        config: that it was trained with, or one that differs in numbers only.
+
+    Raises:
+        ConfigError: a file that can't be read, or of a state of another config.
+    """
+    try:
+        content = serialization.msgpack_restore(Path(path).read_bytes())
+        leaves = [content["leaves"][str(i)] for i in range(len(content["leaves"]))]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError("path", path, f"a file of save_state's that can be read; {error}") from error
+    state: TrainState = restore(leaves, jax.eval_shape(init, config, jax.random.key(0)))
+    return state
+
+
+def restore(saved: Sequence[np.ndarray], like: Any) -> Any:
+    """The pytree whose leaves were saved; `like` has its structure, shapes and types.
+
+    Raises:
+        ConfigError: they are of something else.
     """
     shapes, structure = jax.tree.flatten(like)
-    if len(shapes) != len(checkpoint.leaves):
-        raise ConfigError("checkpoint", f"{len(checkpoint.leaves)} arrays", f"one of {len(shapes)} arrays")
+    if len(shapes) != len(saved):
+        raise ConfigError("checkpoint", f"{len(saved)} arrays", f"one of {len(shapes)} arrays")
     leaves = []
-    for saved, shape in zip(checkpoint.leaves, shapes, strict=True):
-        leaf = jnp.asarray(saved)
+    for array, shape in zip(saved, shapes, strict=True):
+        leaf = jnp.asarray(array)
         if _is_key(shape):
             leaf = jax.random.wrap_key_data(leaf)
         if (leaf.shape, leaf.dtype) != (shape.shape, shape.dtype):
             raise ConfigError("checkpoint", f"{leaf.dtype}{leaf.shape}", f"{shape.dtype}{shape.shape} here")
         leaves.append(leaf)
     return jax.tree.unflatten(structure, leaves)
+
+
+def _leaves(tree: Any) -> dict[str, np.ndarray]:
+    """The leaves of a pytree by number; keys as their data."""
+    leaves = [jax.random.key_data(leaf) if _is_key(leaf) else leaf for leaf in jax.tree.leaves(tree)]
+    return {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.device_get(leaves))}
 
 
 def _is_key(leaf: Any) -> bool:

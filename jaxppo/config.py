@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxppo import backend, envs
 from jaxppo.envs import wrappers
+from jaxppo.envs.checks import check_env
 from jaxppo.envs.zeros import always_zero
 from jaxppo.fields import check, flag, hyperparameters, is_a, is_pytree, is_real, nested, number, plain, whole
 from jaxppo.learners import SGD, Learner, TrustRegion
@@ -119,6 +120,8 @@ class Config:
     def __post_init__(self) -> None:
         if not isinstance(self.env_params, EnvParams):
             object.__setattr__(self, "env_params", EnvParams(self.env_params))
+        if not isinstance(self.env, str):
+            check_env(envs.make(self.env))
         envs.override(self.make_env(), self.env_params)
         batch = f"at least num_envs*num_steps={self.batch_size}, one update"
         check(self.total_timesteps >= self.batch_size, "total_timesteps", self.total_timesteps, batch)
@@ -183,8 +186,9 @@ def canonical(config: Config) -> Config:
     """The same config with every numeric leaf a strongly typed scalar, so that equal shapes never compile twice.
 
     Raises:
-        ConfigError: a leaf with an axis that no `jax.vmap` has taken away.
+        ConfigError: no config, or a leaf with an axis that no `jax.vmap` has taken away.
     """
+    check(isinstance(config, Config), "config", type(config).__name__, "a jaxppo.Config")
 
     def as_default(path: Any, leaf: Any) -> jax.Array:
         default = getattr(config.make_env().params, path[0].key)

@@ -85,7 +85,7 @@ def number(
         with np.errstate(over="ignore"):
             array = np.asarray(value).astype(np.float32)  # the precision of training, in which 1e39 is infinite
         inside = (array >= low) & (array <= high) & (array > above)
-        return bool(np.all(inside if infinite else inside & np.isfinite(array)))
+        return array.size > 0 and bool(np.all(inside if infinite else inside & np.isfinite(array)))
 
     return _field(default, ok, allowed, static=False, limits=(max(low, above), high), initial=initial)
 
@@ -194,5 +194,14 @@ def _field(default: Any, ok: Callable[[Any], bool], allowed: str, *, static: boo
 
 
 def _show(value: Any) -> str:
-    text = str(value) if isinstance(value, str | PurePath) else repr(value)
-    return " ".join(text.split())
+    bare = isinstance(value, PurePath) or (isinstance(value, str) and not _looks_otherwise(value))
+    return " ".join((str(value) if bare else repr(value)).split())
+
+
+def _looks_otherwise(text: str) -> bool:
+    """Whether it would be taken for a number or a constant if it stood without quotes."""
+    try:
+        float(text)
+    except ValueError:
+        return text in ("None", "True", "False")
+    return True

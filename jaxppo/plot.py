@@ -46,7 +46,8 @@ def _draw(axis: Axes, x: np.ndarray, y: np.ndarray, label: str, index: int) -> N
     x, y = x[known], y[known]
     colour = COLOURS[index % len(COLOURS)]
     axis.plot(x, y, color=colour, alpha=0.25, linewidth=0.8)
-    axis.plot(x, smooth(y, max(1, math.ceil(len(y) / 50))), color=colour, linewidth=1.8, label=label)
+    mark = "o" if len(y) == 1 else None  # which is no line
+    axis.plot(x, smooth(y, max(1, math.ceil(len(y) / 50))), color=colour, linewidth=1.8, marker=mark, label=label)
 
 
 def smooth(y: np.ndarray, window: int) -> np.ndarray:

@@ -15,7 +15,8 @@ from jaxppo.fields import check, is_whole
 from jaxppo.keys import typed_key
 from jaxppo.normalize import normalize_obs
 from jaxppo.rollout import env_action
-from jaxppo.training import build
+from jaxppo.states import check_alike, policy_of
+from jaxppo.training import build, init_policy
 from jaxppo.types import Policy, TrainState
 
 __all__ = ["act", "act_recurrent", "evaluate", "initial_carry", "play", "value"]
@@ -34,12 +35,12 @@ def act(
         greedy: take the mode instead of a sample.
 
     Raises:
-        ValueError: no key for a sampled action, observations of another shape than the environment's, or a network with
-            memory, for which there is `act_recurrent`.
+        ValueError: no key for a sampled action, a state of another config, observations of another shape than the
+            environment's, or a network with memory, for which there is `act_recurrent`.
     """
     _check_inputs(config, obs)
     _check_no_memory(config)
-    return _act(canonical(config), _policy(state), obs, _sampling(key, greedy), greedy)
+    return _act(canonical(config), policy_of(state), obs, _sampling(key, greedy), greedy)
 
 
 def act_recurrent(
@@ -63,7 +64,8 @@ def act_recurrent(
         greedy: take the mode instead of a sample.
 
     Raises:
-        ValueError: no key for a sampled action, or observations, a carry or resets of a wrong shape.
+        ValueError: no key for a sampled action, a state of another config, or observations, a carry or resets of a
+            wrong shape.
     """
     _check_inputs(config, obs)
     batch = jax.tree.leaves(obs)[0].shape[0]
@@ -71,11 +73,16 @@ def act_recurrent(
         found, wanted = (jax.tree.map(lambda x: f"{jnp.result_type(x)}{jnp.shape(x)}", tree) for tree in (value, like))
         if found != wanted:
             raise ValueError(f"{name}={found}: must be {wanted}")
-    return _act_recurrent(canonical(config), _policy(state), carry, obs, reset, _sampling(key, greedy), greedy)
+    return _act_recurrent(canonical(config), policy_of(state), carry, obs, reset, _sampling(key, greedy), greedy)
 
 
 def initial_carry(config: Config, batch: int) -> Any:
-    """The network's memory [B, …] before the first of an episode's observations; `()` if it has none."""
+    """The network's memory [B, …] before the first of an episode's observations; `()` if it has none.
+
+    Raises:
+        ConfigError: `batch` is no whole number, 1 or more.
+    """
+    check(is_whole(batch), "batch", batch, "a whole number >= 1")
     return config.make_network().initial_carry(batch)
 
 
@@ -85,11 +92,12 @@ def value(config: Config, state: TrainState | Policy, obs: jax.Array) -> jax.Arr
     Values are in units of the rewards that the critic was trained on: scaled ones under `normalize_reward`.
 
     Raises:
-        ValueError: observations of another shape than the environment's, or a network with memory.
+        ValueError: a state of another config, observations of another shape than the environment's, or a network with
+            memory.
     """
     _check_inputs(config, obs)
     _check_no_memory(config)
-    return _value(canonical(config), _policy(state), obs)
+    return _value(canonical(config), policy_of(state), obs)
 
 
 def evaluate(
@@ -112,15 +120,11 @@ def evaluate(
             time limit of their own.
 
     Raises:
-        ConfigError: `num_episodes` or `max_steps` below 1, or `key` is no PRNG key.
+        ConfigError: a state of another config, `num_episodes` or `max_steps` below 1, or `key` is no PRNG key.
     """
     for name, number in (("num_episodes", num_episodes), ("max_steps", max_steps)):
         check(is_whole(number) and number < 2**31, name, number, "a whole number >= 1 and < 2^31")
-    return _evaluate(canonical(config), _policy(state), typed_key(key), num_episodes, greedy, jnp.int32(max_steps))
-
-
-def _policy(state: TrainState | Policy) -> Policy:
-    return state.policy if isinstance(state, TrainState) else state
+    return _evaluate(canonical(config), policy_of(state), typed_key(key), num_episodes, greedy, jnp.int32(max_steps))
 
 
 def _sampling(key: jax.Array | None, greedy: bool) -> jax.Array | None:
@@ -136,13 +140,18 @@ def _check_inputs(config: Config, obs: Any) -> None:
     if found != wanted:
         raise ValueError(f"obs={found}: must be {wanted}")
     for part, like in zip(jax.tree.leaves(obs), jax.tree.leaves(expected), strict=True):
-        if jnp.ndim(part) == 0 or jnp.shape(part)[1:] != like.shape:
-            raise ValueError(f"obs of shape {jnp.shape(part)}: must be (B, {', '.join(map(str, like.shape))})")
+        if jnp.ndim(part) == 0 or jnp.shape(part)[1:] != like.shape or len(part) == 0:
+            wanted = ", ".join(["B", *map(str, like.shape)])
+            raise ValueError(f"obs of shape {jnp.shape(part)}: must be ({wanted}), B being 1 or more")
 
 
 def _check_no_memory(config: Config) -> None:
     if config.make_network().recurrent:
         raise ValueError("network with memory: an observation alone does not tell; act_recurrent takes its carry too")
+
+
+def _check_policy(config: Config, policy: Policy) -> None:
+    check_alike(policy, jax.eval_shape(partial(init_policy, config), jax.random.key(0)))
 
 
 def _see(config: Config, policy: Policy, obs: Any) -> Any:
@@ -167,6 +176,7 @@ def _act_recurrent(
 
 @jax.jit
 def _value(config: Config, policy: Policy, obs: Any) -> jax.Array:
+    _check_policy(config, policy)
     return config.make_network().apply(policy.params, (), _see(config, policy, obs), _fresh(obs))[2]
 
 
@@ -177,6 +187,7 @@ def _fresh(obs: Any) -> jax.Array:
 def _step(
     config: Config, policy: Policy, carry: Any, obs: Any, reset: jax.Array, key: jax.Array | None, greedy: bool
 ) -> tuple[Any, jax.Array]:
+    _check_policy(config, policy)
     env = config.make_env()
     space, default = (env.action_space(params) for params in (envs.override(env, config.env_params), env.params))
     if [jnp.ndim(bound) for bound in jax.tree.leaves(space)] != [jnp.ndim(bound) for bound in jax.tree.leaves(default)]:
@@ -199,6 +210,7 @@ def play(
     config: Config, policy: Policy, num_envs: int, greedy: bool
 ) -> tuple[Callable[[jax.Array], Playing], Callable[[Playing, jax.Array], tuple[Playing, TimeStep]]]:
     """`begin(key)` and `step(playing, key)` for `num_envs` environments that are not reset; keys are consumed."""
+    _check_policy(config, policy)
     env_batch, network = build(config, num_envs)
 
     def begin(key: jax.Array) -> Playing:

@@ -35,7 +35,8 @@ __all__ = [
     "continued",
     "create",
     "describe",
-    "load",
+    "discard_empty",
+    "load_run",
     "read_manifest",
     "read_metrics",
     "write_manifest",
@@ -73,6 +74,12 @@ def create(path: Path, *, overwrite: bool) -> None:
         (path / "metrics.jsonl").touch()
     except OSError as error:
         raise ConfigError("out", path, f"a directory that can be written; {error.strerror}") from error
+
+
+def discard_empty(path: Path) -> None:
+    """Remove a run directory in which nothing has been trained."""
+    if not (path / "metrics.jsonl").read_text():
+        shutil.rmtree(path)
 
 
 def describe() -> dict[str, Any]:
@@ -154,12 +161,13 @@ def read_metrics(path: Path) -> dict[str, list[float]]:
     return {name: [math.nan if row[name] is None else row[name] for row in rows] for name in names}
 
 
-def load(path: Path) -> Run:
-    """Read a run directory.
+def load_run(path: str | Path) -> Run:
+    """Read the directory of a run, whose policy `act`, `value` and `evaluate` take beside its config.
 
     Raises:
         ConfigError: not a run directory, one that has no policy yet, or one that can't be read.
     """
+    path = Path(path)
     try:
         manifest = read_manifest(path)
         config = from_settings(manifest["config"])

@@ -12,6 +12,7 @@ from jaxppo import results
 from jaxppo.config import Config
 from jaxppo.loggers import streams
 from jaxppo.loop import Training, agent_keys, begin, compile_program, interruption, logged, rows, stack
+from jaxppo.memory import check_memory
 from jaxppo.plot import write_curves
 from jaxppo.policy import evaluate
 from jaxppo.progress import Progress
@@ -57,6 +58,9 @@ def train_run(
 
     An interrupt (SIGINT or SIGTERM) ends training after the current chunk, and what was learned so far is saved; a
     second one ends the process.
+
+    Raises:
+        ConfigError: it takes more memory than there is, or a logger can't be reached; nothing has been trained then.
     """
     manifest = {**results.describe(), "seed": seed, "config": to_settings(config)}
     results.write_manifest(path, {**manifest, "status": "running"})
@@ -66,6 +70,7 @@ def train_run(
         configs = stack([config])
         began = time.perf_counter()
         program = compile_program(config, 1)
+        check_memory(config, program.peak_bytes)
         training = Training(program, configs, begin(program.agents, configs, key_train[None]))
         compile_seconds = time.perf_counter() - began  # of what it begins with too
         progress.note(f"compiled in {compile_seconds:.1f} s")

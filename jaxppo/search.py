@@ -63,7 +63,8 @@ def configs_of(
     for name, values in axes.items():
         check(len(values) > 0, name, list(values), "at least one value")
         for i, value in enumerate(values):
-            check(value not in values[:i], name, value, "given once")
+            lists = "; numbers of one list are joined by commas, as in 64,64" if isinstance(value, tuple) else ""
+            check(value not in values[:i], name, value, f"given once{lists}")
     generator = np.random.default_rng(seed)
     samples = [{name: each.draw(generator) for name, each in ranges.items()} for _ in range(num_samples)]
     shape = [name for name in axes if name == "env" or name in KINDS]
@@ -175,10 +176,13 @@ def _parse_value(name: str, text: str, fields: Sequence[Any]) -> Any:
     """The first reading of a word that the setting takes."""
     if name in KINDS or name == "env":
         return text
-    for value in _readings(text, numeric="limits" in fields[0].metadata):
+    readings = _readings(text, numeric="limits" in fields[0].metadata)
+    for value in readings:
         if any(field.metadata["ok"](value) for field in fields):
             return value
-    raise ConfigError(name, text, fields[0].metadata["allowed"])
+    pairs = "NAME=NUMBER, or several of these joined by commas"
+    allowed = pairs if name == "env_params" else fields[0].metadata["allowed"]
+    raise ConfigError(name, readings[0] if readings else text, allowed)
 
 
 def _readings(text: str, *, numeric: bool) -> list[Any]:

@@ -12,24 +12,24 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import psutil
 
 from jaxppo import results, tables
 from jaxppo.checkpoint import Checkpoint, read_checkpoint, restore, write_checkpoint
 from jaxppo.config import Config
 from jaxppo.devices import fill
-from jaxppo.fields import check, is_real, is_whole
+from jaxppo.fields import ConfigError, check, is_real, is_whole
+from jaxppo.files import held
 from jaxppo.loggers import Streams, chosen, streams
 from jaxppo.loop import Program, Training, agent_keys, begin, compile_program, interruption, shapes, stack
+from jaxppo.memory import MEMORY_SHARE, free_bytes, out_of_memory
 from jaxppo.plan import Plan, plan
 from jaxppo.population import Evolution, Population
 from jaxppo.progress import Progress, Silent
 from jaxppo.settings import to_cells
 
-__all__ = ["free_bytes", "sweep"]
+__all__ = ["sweep"]
 
 CHECKPOINT_SECONDS = 60.0
-MEMORY_SHARE = 0.8  # of what is free
 
 
 def sweep(
@@ -67,7 +67,8 @@ def sweep(
 
     Raises:
         ConfigError: bad input, as for `plan`; a logger that is unknown or not installed; an `out` that is not of the
-            very same sweep, with the same population and log interval; not even one agent fits.
+            very same sweep, with the same population and log interval, or that another process works in; not even one
+            agent fits.
     """
     check(is_whole(log_interval), "log_interval", log_interval, "a whole number >= 1")
     positive = memory_gib is None or (is_real(memory_gib) and 0 < memory_gib < float("inf"))
@@ -86,11 +87,19 @@ def sweep(
         path = Path(name)
         settings = {"population": population and population.settings(), "log_interval": int(log_interval)}
         agents = tables.agents_table(planned, labels)
+        if path.is_dir():
+            with held(path):  # before anything in it is replaced
+                pass
         tables.open_sweep(path, agents, settings, results.describe(), overwrite=overwrite)
         budget = None if memory_gib is None else int(memory_gib * 2**30)
-        work = _Sweep(planned, path, population, names, log_interval, budget, progress or Silent(), interrupted)
-        tables.close_sweep(path, work.run())
-        return tables.load_results(path)
+        with held(path):
+            work = _Sweep(planned, path, population, names, log_interval, budget, progress or Silent(), interrupted)
+            try:
+                tables.close_sweep(path, work.run())
+            except ConfigError:
+                tables.discard_empty(path)
+                raise
+            return tables.load_results(path)
 
 
 class _Sweep:
@@ -136,7 +145,7 @@ class _Sweep:
                     self._train(program, todo[: program.agents.num_agents])
                     todo = todo[program.agents.num_agents :]
                 except jax.errors.JaxRuntimeError as error:
-                    if "RESOURCE_EXHAUSTED" not in str(error) or program.agents.num_agents == 1:
+                    if not out_of_memory(error) or program.agents.num_agents == 1:
                         raise
                     self.budget, program = program.peak_bytes // 2, None
             if self.interrupted:
@@ -149,7 +158,7 @@ class _Sweep:
         count = len(agents)
         while True:
             program = self._compile(agents, count)
-            budget = free_bytes() if self.budget is None else self.budget
+            budget = int(MEMORY_SHARE * free_bytes()) if self.budget is None else self.budget
             if program.peak_bytes <= budget:
                 return program
             allowed = f"at least {program.peak_bytes / 2**30:.3g}, which one agent takes"
@@ -220,7 +229,7 @@ class _Sweep:
             configs, keys = fill((configs, keys), program.agents.num_agents)
             return Training(program, configs, begin(program.agents, configs, keys))
         like = (configs, shapes(configs, len(agents)))
-        configs, states = fill(restore(checkpoint, like), program.agents.num_agents)
+        configs, states = fill(restore(checkpoint.leaves, like), program.agents.num_agents)
         return Training(program, configs, states, checkpoint.done, checkpoint.seconds)
 
     def _save(self, training: Training, agents: list[int], kept: list[dict[str, np.ndarray]]) -> None:
@@ -233,12 +242,3 @@ class _Sweep:
 def _join(chunks: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Metrics of one chunk after the other, [R, updates]."""
     return {name: np.concatenate([chunk[name] for chunk in chunks], axis=1) for name in chunks[-1]}
-
-
-def free_bytes() -> int:
-    """Memory of a device to train in: most of what is free."""
-    device = jax.local_devices()[0]
-    stats = device.memory_stats()
-    if stats and "bytes_limit" in stats:
-        return int(MEMORY_SHARE * (stats["bytes_limit"] - stats.get("bytes_in_use", 0)))
-    return int(MEMORY_SHARE * psutil.virtual_memory().available / jax.local_device_count())

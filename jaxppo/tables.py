@@ -8,6 +8,7 @@ unfinished.msgpack       where the agents under way stood, until they are done
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from jaxppo.checkpoint import read_checkpoint
-from jaxppo.fields import ConfigError
+from jaxppo.fields import ConfigError, check
 from jaxppo.files import write_whole
 from jaxppo.loop import logged
 from jaxppo.plan import Plan
@@ -28,6 +29,7 @@ __all__ = [
     "Results",
     "agents_table",
     "close_sweep",
+    "discard_empty",
     "finished_agents",
     "load_results",
     "open_sweep",
@@ -60,6 +62,7 @@ def load_results(path: str | Path) -> Results:
         ConfigError: not such a directory, or one that can't be read.
     """
     path = Path(path)
+    check((path / "agents.parquet").is_file(), "dir", path, "the directory of a sweep, with a file agents.parquet")
     try:
         manifest = read_manifest(path)
         agents = pd.read_parquet(path / "agents.parquet")
@@ -118,6 +121,12 @@ def open_sweep(
 def close_sweep(path: Path, status: str) -> None:
     """Note how the sweep ended."""
     write_manifest(path, {**read_manifest(path), "status": status})
+
+
+def discard_empty(path: Path) -> None:
+    """Remove the directory of a sweep of which nothing has been trained."""
+    if not finished_agents(path) and not (path / "unfinished.msgpack").is_file():
+        shutil.rmtree(path)
 
 
 def finished_agents(path: Path) -> set[int]:

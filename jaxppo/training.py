@@ -20,6 +20,7 @@ from jaxppo.keys import typed_key
 from jaxppo.networks import Network
 from jaxppo.normalize import RunningMoments, normalize_obs, scale
 from jaxppo.rollout import Draws, EpisodeStats, Trajectory, cleared, collect, draw, start
+from jaxppo.states import check_alike, check_train_state
 from jaxppo.types import COLUMNS, Batch, EnvLoop, Metrics, Policy, Result, TrainState
 
 __all__ = ["build", "init", "train", "update"]
@@ -59,7 +60,11 @@ def update(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
 
     Returns:
         The next state, and this update's `Metrics`, each a scalar.
+
+    Raises:
+        ConfigError: `state` is no train state, or not one of such a config.
     """
+    check_train_state(state)
     return _update(canonical(config), state)
 
 
@@ -92,16 +97,22 @@ def init_step(config: Config, key: jax.Array) -> TrainState:
     """`init` without its own jit, for use inside a compiled program: of this device's environments. Consumes `key`."""
     env_batch, network = build(config)
     keys = jax.random.split(key, 2 + config.num_envs)
-    params = network.init(keys[0])
-    seen, _ = split_mask(config.make_env().observation)
+    policy = init_policy(config, keys[0])
     return TrainState(
-        policy=Policy(params, RunningMoments.zeros(seen) if config.normalize_obs else None),
+        policy=policy,
         reward_moments=RunningMoments.zeros(jnp.zeros(())) if config.normalize_reward else None,
-        learner=config.learner.init(params),
+        learner=config.learner.init(policy.params),
         loop=start(env_batch, network, keys[2:]),
         key=keys[1],
         num_updates=jnp.zeros((), jnp.int32),
     )
+
+
+def init_policy(config: Config, key: jax.Array) -> Policy:
+    """The policy that training begins with. Consumes `key`."""
+    seen, _ = split_mask(config.make_env().observation)
+    params = config.make_network().init(key)
+    return Policy(params, RunningMoments.zeros(seen) if config.normalize_obs else None)
 
 
 def update_step(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
@@ -217,8 +228,13 @@ def _view(config: Config, state: TrainState) -> Any:
     return None if moments is None else partial(normalize_obs, moments, limit=config.obs_clip)
 
 
+def _checked_update(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
+    check_alike(state, jax.eval_shape(partial(init_step, config), jax.random.key(0)))
+    return update_step(config, state)
+
+
 _init = program(init_step)
-_update = program(update_step)
+_update = program(_checked_update)
 
 
 def _next_values(

@@ -9,7 +9,7 @@ from sweep_tables import diverge, make, population
 import jaxppo
 from jaxppo.best import best_settings, to_toml, write_best
 from jaxppo.cli import main
-from jaxppo.results import load
+from jaxppo.results import load_run
 from jaxppo.scoring import scores
 from jaxppo.settings import from_settings, read_toml, to_settings
 
@@ -111,7 +111,7 @@ def test_train_takes_the_file(tmp_path):
         best_settings(make(["Pendulum-v1"], {name: [value] for name, value in settings.items()})), tmp_path
     )
     assert main(["train", "--config", str(file), "--out", str(tmp_path / "run"), "--quiet"]) == 0
-    config = load(tmp_path / "run").config
+    config = load_run(tmp_path / "run").config
     assert to_settings(config) == to_settings(from_settings(read_toml(file, {})))
     assert np.isclose(config.learner.learning_rate, 0.25)
     assert isinstance(config, jaxppo.Config)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 
 import jaxppo
 from jaxppo.cli import main
-from jaxppo.results import load, read_metrics
+from jaxppo.results import load_run, read_metrics
 
 SMALL = ["--total-timesteps", "2048", "--num-envs", "4", "--num-steps", "64"]
 
@@ -113,7 +114,7 @@ def test_toml_file_preset_and_flags_are_layered(tmp_path):
     )
     out = tmp_path / "run"
     assert main(["train", "--config", str(file), "--gamma", "0.7", "--out", str(out)]) == 0
-    config = load(out).config
+    config = load_run(out).config
     assert config.env == "Pendulum-v1"
     assert config.gamma == 0.7
     assert config.network.hidden == (8,)
@@ -121,7 +122,7 @@ def test_toml_file_preset_and_flags_are_layered(tmp_path):
     assert config.learner.vf_clip_eps == jaxppo.SGD().vf_clip_eps
     assert dict(config.env_params) == {"max_steps_in_episode": 50}
     assert main(["train", "--config", str(file), "--preset", "none", "--out", str(tmp_path / "plain")]) == 0
-    assert load(tmp_path / "plain").config.learner.learning_rate == jaxppo.SGD().learning_rate
+    assert load_run(tmp_path / "plain").config.learner.learning_rate == jaxppo.SGD().learning_rate
 
 
 @pytest.mark.slow
@@ -168,11 +169,11 @@ def test_a_toml_file_chooses_kinds_which_flags_override(tmp_path, capsys):
         'objective = "fixed-kl"\nkl_coef = 0.3\ntotal_timesteps = 512\nhidden = [8]\nmax_grad_norm = "None"\n'
     )
     assert main(["train", "--config", str(file), "--out", str(tmp_path / "a")]) == 0
-    assert load(tmp_path / "a").config.learner.objective == jaxppo.FixedKL(kl_coef=0.3)
-    assert load(tmp_path / "a").config.learner.max_grad_norm is None
+    assert load_run(tmp_path / "a").config.learner.objective == jaxppo.FixedKL(kl_coef=0.3)
+    assert load_run(tmp_path / "a").config.learner.max_grad_norm is None
     flags = ["--config", str(file), "--objective", "adaptive-kl", "--out", str(tmp_path / "b")]
     assert main(["train", *flags]) == 0
-    assert load(tmp_path / "b").config.learner.objective == jaxppo.AdaptiveKL(kl_coef=0.3)
+    assert load_run(tmp_path / "b").config.learner.objective == jaxppo.AdaptiveKL(kl_coef=0.3)
     capsys.readouterr()
     assert main(["train", "--config", str(file), "--objective", "clip", "--out", str(tmp_path / "c")]) == 2
     assert "kl_coef=0.3" in capsys.readouterr().err
@@ -193,6 +194,7 @@ def test_a_toml_file_chooses_kinds_which_flags_override(tmp_path, capsys):
         (["--learning-rate", "nan"], ["learning_rate=nan", "finite"]),
         (["--activation", "sine"], ["activation=sine", "tanh"]),
         (["--env-params", "gravty", "3"], ["gravty", "gravity"]),
+        (["--env-params", "max_steps_in_episode", "0"], ["env_params=max_steps_in_episode=0", "at least 1"]),
         (["--preset", "maybe"], ["preset=maybe", "auto, none, clip", "trpo"]),
         (["--objective", "clop"], ["objective=clop", "clip, adaptive-kl"]),
         (["--learner", "adam"], ["learner=adam", "sgd, trust-region"]),
@@ -201,7 +203,7 @@ def test_a_toml_file_chooses_kinds_which_flags_override(tmp_path, capsys):
         (["--learner", "trust-region", "--objective", "clip"], ["objective=clip", "chosen with learner sgd"]),
         (["--learner", "trust-region", "--shared"], ["shared=True", "False"]),
         (["--objective", "policy-gradient", "--num-epochs", "4"], ["num_epochs=4", "on-policy"]),
-        (["--learner", "trust-region", "--learning-rate=1e-3"], ["learning_rate=1e-3", "chosen with learner sgd"]),
+        (["--learner", "trust-region", "--learning-rate=1e-3"], ["learning_rate=0.001", "chosen with learner sgd"]),
         (["--learner", "trust-region", "--no-anneal-lr"], ["anneal_lr", "chosen with learner sgd"]),
         (["--preset", "adaptive-kl", "--objective", "clip"], ["objective=clip", "adaptive-kl or left out"]),
         (["--preset", "a2c", "--learner", "trust-region"], ["learner=trust-region", "sgd or left out"]),
@@ -267,7 +269,7 @@ def test_an_existing_run_is_only_replaced_on_request(run, tmp_path, capsys):
     assert (run / "policy.msgpack").read_bytes() == before
     assert main(["train", *SMALL, "--out", str(tmp_path / "new"), "--overwrite"]) == 0
     assert main(["train", *SMALL, "--out", str(tmp_path / "new"), "--overwrite", "--seed", "1"]) == 0
-    assert load(tmp_path / "new").manifest["seed"] == 1
+    assert load_run(tmp_path / "new").manifest["seed"] == 1
 
 
 def test_half_a_line_is_not_read(run, tmp_path):
@@ -332,6 +334,57 @@ def test_a_diverging_run_stops_and_says_so(tmp_path, capsys):
     assert json.loads((out / "manifest.json").read_text())["not_finite"] == f"the gradient in update {first}"
 
 
+def test_lists_are_also_written_as_for_a_sweep(tmp_path):
+    """Joined by commas, and parameters with equals signs."""
+    written = [
+        ["--hidden", "16", "8", "--env-params", "gravity", "9.0", "length", "0.4"],
+        ["--hidden", "16,8", "--env-params", "gravity=9.0,length=0.4"],
+        ["--env-params", "gravity=9.0", "length=0.4", "--hidden", "16,8"],
+    ]
+    for i, flags in enumerate(written):
+        out = tmp_path / str(i)
+        assert main(["train", "--total-timesteps", "512", *flags, "--out", str(out), "--quiet"]) == 0
+        config = load_run(out).config
+        assert config.network.hidden == (16, 8)
+        assert dict(config.env_params) == {"gravity": 9.0, "length": 0.4}
+
+
+def test_more_memory_than_there_is(tmp_path, capsys):
+    """One line before anything runs, and no directory that would be in the way of another try."""
+    out = tmp_path / "run"
+    sizes = ["--num-envs", "100000", "--num-steps", "20000", "--total-timesteps", "2000000000"]
+    assert main(["train", *sizes, "--out", str(out), "--quiet"]) == 2
+    error = capsys.readouterr().err
+    assert re.fullmatch(r"jaxppo train: num_envs=100000: must be so few, .* GiB; it takes [\d.,e+]+ GiB\n", error)
+    assert not out.exists()
+
+
+def test_a_logger_that_cannot_be_reached_leaves_nothing(tmp_path, monkeypatch, capsys):
+    """The same command works once it can."""
+    out = tmp_path / "run"
+
+    def unreachable(path, agent, settings):
+        (path / "tensorboard").mkdir()
+        raise jaxppo.ConfigError("logger", "tensorboard", "reachable")
+
+    with monkeypatch.context() as patch:
+        patch.setitem(jaxppo.loggers.LOGGERS, "tensorboard", unreachable)
+        assert main(["train", *SMALL, "--logger", "tensorboard", "--out", str(out)]) == 2
+        assert "logger=tensorboard: must be reachable" in capsys.readouterr().err
+        assert not out.exists()
+    assert main(["train", *SMALL, "--logger", "tensorboard", "--out", str(out)]) == 0
+
+
+def test_nothing_to_plot(tmp_path, capsys):
+    """A run in which no episode ended."""
+    out = tmp_path / "run"
+    flags = ["--env", "Pendulum-v1", "--preset", "none", "--total-timesteps", "512", "--out", str(out)]
+    assert main(["train", *flags, "--quiet"]) == 0
+    assert main(["plot", str(out), "--out", str(tmp_path / "a.png")]) == 2
+    assert "metric=episode_return: must be one with a value in" in capsys.readouterr().err
+    assert not (tmp_path / "a.png").exists()
+
+
 def test_interrupt_saves_what_was_learned(tmp_path):
     """SIGINT in the middle: exit code 130, and a run that evaluates."""
     out = tmp_path / "run"
@@ -349,7 +402,7 @@ def test_interrupt_saves_what_was_learned(tmp_path):
         process.kill()
     assert process.returncode == 130, errors
     assert "interrupted after" in printed
-    saved = load(out)
+    saved = load_run(out)
     assert saved.manifest["status"] == "interrupted"
     assert len(read_metrics(out)["env_steps"]) == saved.manifest["num_updates"] > 0
     assert main(["evaluate", str(out), "--episodes", "2"]) == 0

@@ -35,6 +35,15 @@ def test_a_field_without_a_rule_is_refused():
             width: float = 1.0
 
 
+@pytest.mark.parametrize("text", ["0.5", "1e-3", "nan", "None", "True"])
+def test_text_that_looks_like_something_else_is_shown_in_quotes(text):
+    """Or the message would contradict itself; other text stands as it is."""
+    with pytest.raises(jaxppo.ConfigError, match=f"^rate='{text}': must be a finite number"):
+        Settings(rate=text)
+    with pytest.raises(jaxppo.ConfigError, match=r"^kind=other: must be one of a, b"):
+        Settings(kind="other")
+
+
 ACCEPTED = [
     ("rate", 0),
     ("rate", 1.0),
@@ -59,6 +68,7 @@ REFUSED = [
         ("rate", bad)
         for bad in (-1e-9, 1.1, NAN, float("inf"), "0.5", True, None, 1j, object(), {}, [0.1, 0.2], (0.1,))
     ],
+    ("rate", np.zeros(0)),
     *[("rate", np.array(bad)) for bad in ([0.5, 2.0], [0.5, NAN], [True], ["0.5"], [0.5 + 0j], [None])],
     ("rate", jnp.array([0.5, -0.5])),
     *[("positive", bad) for bad in (0, 0.0, -1, NAN, float("inf"), float("-inf"), np.array([1.0, 0.0]))],

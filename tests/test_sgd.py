@@ -383,6 +383,28 @@ def test_metrics_of_an_objective_have_names_of_their_own(name):
 
 
 @pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        (lambda advantage: (advantage, {}), r"a single number, not of shape \(\d+,\)"),
+        (lambda advantage: jnp.mean(advantage), "a number and a dict of metrics"),
+        (lambda advantage: (jnp.mean(advantage), {"mine": jnp.ones(3)}), r"'mine' is of shape \(3,\)"),
+    ],
+)
+@pytest.mark.parametrize("dual_clip", [None, 3.0])
+def test_a_loss_that_is_none_is_refused(loss, words, dual_clip):
+    """With what it should be, not from inside JAX."""
+
+    class Mine(jaxppo.Objective):
+        def loss(self, aux, new, old, action, advantage):
+            return loss(advantage)
+
+    jax.tree_util.register_static(Mine)
+    network, params, batch = problem()
+    with pytest.raises(jaxppo.ConfigError, match=f"objective=Mine: .*{words}"):
+        learn(one_step(objective=Mine(), dual_clip=dual_clip), network, params, batch)
+
+
+@pytest.mark.parametrize(
     "objective",
     [jaxppo.Clip(anneal_clip=True), jaxppo.AdaptiveKL(), jaxppo.FixedKL(), jaxppo.Unclipped(), jaxppo.PolicyGradient()],
     ids=lambda o: type(o).__name__,

@@ -4,6 +4,8 @@ import importlib
 import json
 import re
 import signal
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -166,10 +168,49 @@ def test_a_split_sweep_goes_on_bit_for_bit(tmp_path, monkeypatch, chunks):
     assert same(resumed.metrics, whole.metrics)
 
 
-def test_memory_for_not_even_one_agent_is_refused():
-    """Before anything is trained."""
+def test_memory_for_not_even_one_agent_is_refused(tmp_path):
+    """Before anything is trained, and no directory is left of it."""
+    path = tmp_path / "sweep"
     with pytest.raises(jaxppo.ConfigError, match=r"memory_gib=.*must be at least .*, which one agent takes"):
-        jaxppo.sweep(config(), 1, memory_gib=1e-6)
+        jaxppo.sweep(config(), 1, path, memory_gib=1e-6)
+    assert not path.exists()
+
+
+def test_what_was_trained_stays_where_the_rest_is_refused(tmp_path, monkeypatch):
+    """Of a sweep that was stopped and goes on with less memory."""
+    monkeypatch.setattr("jaxppo.loop.CHUNK_SECONDS", 0.0)
+    path = tmp_path / "sweep"
+    jaxppo.sweep([config(), config(num_envs=2)], 1, path, progress=Recorder(UPDATES + 1))
+    with pytest.raises(jaxppo.ConfigError, match="memory_gib"):
+        jaxppo.sweep([config(), config(num_envs=2, num_steps=64)], 1, tmp_path / "other", memory_gib=1e-6)
+    (path / "unfinished.msgpack").unlink()
+    with pytest.raises(jaxppo.ConfigError, match="memory_gib"):
+        jaxppo.sweep([config(), config(num_envs=2)], 1, path, memory_gib=1e-6)
+    assert list(jaxppo.load_results(path).agents["status"]) == ["finished", "unfinished"]
+
+
+def test_a_directory_is_one_process_at_a_time(tmp_path, monkeypatch):
+    """The second is refused, whatever it wants of it, and harms nothing."""
+    monkeypatch.setattr("jaxppo.loop.CHUNK_SECONDS", 0.0)
+    path, refused = tmp_path / "sweep", []
+
+    class Second(Silent):
+        """While it trains, the same sweep is launched in another process."""
+
+        def advance(self, steps, rate, metrics):
+            if refused:
+                return
+            for flags in ([], ["--overwrite"]):
+                command = [sys.executable, "-m", "jaxppo", "sweep", "--total-timesteps", "512", "--out", str(path)]
+                done = subprocess.run([*command, *flags], capture_output=True, text=True, check=False)
+                refused.append((done.returncode, done.stderr))
+
+    results = jaxppo.sweep(config(), 2, path, progress=Second())
+    message = f"jaxppo sweep: out={path}: must be a directory that no other process is working in\n"
+    assert refused == [(2, message)] * 2
+    assert list(results.agents["status"]) == ["finished"] * 2
+    assert not results.metrics.duplicated(["agent", "update"]).any()
+    assert same(jaxppo.sweep(config(), 2, path).metrics, results.metrics)
 
 
 def test_exhausted_memory_halves_the_share(finished, monkeypatch):
@@ -322,6 +363,10 @@ def test_one_number_of_seeds_is_how_many_and_a_list_is_which(flags, file, meant,
         (["--gamma", "0:1:log"], "above 0"),
         (["--num-envs", "4:9"], "values and no range"),
         (["--samples", "3"], "samples=3: must be left out"),
+        (["--learning-rate", "1e-4:1e-2:log"], "samples=: must be given, as how many to draw .* of learning_rate"),
+        (["--env-params", "gravity", "9.8"], "env_params=gravity: must be NAME=NUMBER, or several"),
+        (["--hidden", "64", "64"], r"hidden=\(64,\): must be given once; .*as in 64,64"),
+        (["--gamma", "2.0"], "gamma=2.0: must be a finite number"),
         (["--seeds", "0"], "seeds=0"),
         (
             ["--pbt", "gama", "--seeds", "4"],

@@ -54,5 +54,13 @@ def _base(argv: list[str]) -> tuple[dict[str, Any], list[str]]:
         value = value if given else following
         name = written.removeprefix("--").removeprefix("no-").replace("-", "_")
         if flag.startswith("--") and any(name in owned(kind) for kinds in KINDS.values() for kind in kinds.values()):
-            check_names({**kinds_of(settings), name: value})  # a flag of a kind that was not chosen
+            check_names({**kinds_of(settings), name: _read(value)})  # a flag of a kind that was not chosen
     return kinds_of(settings), to_flags(settings)
+
+
+def _read(word: str) -> float | str:
+    """A number, if it is one."""
+    try:
+        return float(word)
+    except ValueError:
+        return word

@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
     check(args.episodes >= 1, "episodes", args.episodes, "a whole number >= 1")
     check_seed(args.seed)
 
-    run = results.load(args.run)
+    run = results.load_run(args.run)
     greedy = not args.stochastic
     returns = evaluate(run.config, run.policy, jax.random.key(args.seed), args.episodes, greedy=greedy)
     print(summary(np.asarray(returns), "greedy" if greedy else "sampled"))

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import sys
 from typing import Any, TypeVar
 
@@ -13,6 +14,8 @@ __all__ = ["check_seed", "parse", "summary"]
 
 T = TypeVar("T")
 
+JOINED = ("--hidden", "--filters", "--env-params")
+
 
 def parse(cls: type[T], argv: list[str], prog: str) -> T:
     """Parse flags with tyro; a value that a config refuses is raised as the `ConfigError` that it is."""
@@ -20,7 +23,7 @@ def parse(cls: type[T], argv: list[str], prog: str) -> T:
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(cls, args=argv, prog=prog, config=config)
+            return tyro.cli(cls, args=_in_words(argv), prog=prog, config=config)
     except SystemExit as ended:
         cause: BaseException | None = ended
         while cause is not None and not isinstance(cause, ConfigError):
@@ -29,6 +32,17 @@ def parse(cls: type[T], argv: list[str], prog: str) -> T:
             raise cause from None
         sys.stderr.write(complaint.getvalue())
         raise
+
+
+def _in_words(argv: list[str]) -> list[str]:
+    """Flags with their lists in words, which may be joined as `jaxppo sweep` has it: 64,64 or gravity=9.8,length=1."""
+    words: list[str] = []
+    flag = ""
+    for word in argv:
+        flag = word if word.startswith("--") else flag
+        joined = word != flag and flag in JOINED
+        words += re.split("[,=]", word) if joined else [word]
+    return words
 
 
 def check_seed(seed: int) -> None:

@@ -1,5 +1,6 @@
 """`jaxppo plot`."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -36,6 +37,8 @@ def main(argv: list[str]) -> int:
     for path, metrics in curves.items():
         check(bool(metrics), "runs", path, "a run with at least one logged update")
         check(args.metric in metrics, "metric", args.metric, f"a logged metric; {suggest(args.metric, metrics)}")
+        some = any(map(math.isfinite, metrics[args.metric]))
+        check(some, "metric", args.metric, f"one with a value in {path}, where no update has any")
     try:
         write_curves(args.out, curves, args.metric)
     except OSError as error:

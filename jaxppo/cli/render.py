@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
     check(1 <= args.max_steps <= 10_000, "max_steps", args.max_steps, "a whole number in [1, 10000]")
     check_seed(args.seed)
 
-    run = results.load(args.run)
+    run = results.load_run(args.run)
     out = args.out or args.run / "episode.gif"
     key = jax.random.key(args.seed)
     episode = render(run.config, run.policy, key, out, greedy=not args.stochastic, max_steps=args.max_steps)

@@ -13,7 +13,7 @@ from jaxppo.plan import plan
 from jaxppo.population import Population
 from jaxppo.presets import METHODS
 from jaxppo.progress import Bar, Lines, count
-from jaxppo.search import configs_of, parse_values, read_sweep
+from jaxppo.search import Range, configs_of, parse_values, read_sweep
 from jaxppo.settings import every_field
 from jaxppo.sweeps import sweep
 
@@ -55,6 +55,9 @@ def main(argv: list[str]) -> int:
         words = file.get(name, [])
         ok = isinstance(words, list) and all(isinstance(word, str) for word in words)
         check(ok, name, words, "a list of names, such as those of the flag")
+    ranges = [name for name, values in search.items() if isinstance(values, Range)]
+    how_many = f"given, as how many to draw from the range of {''.join(ranges[:1])}"
+    check(not ranges or "samples" in search, "samples", "", how_many)
     own = {**DEFAULTS, **{name: search.pop(name) for name in list(search) if name not in every_field()}}
     configs = configs_of(search, own["preset"], num_samples=own["samples"], seed=own["search_seed"])
     planned = plan(configs, own["seeds"])

@@ -12,7 +12,7 @@ from rich.console import Console
 from jaxppo import results
 from jaxppo.cli.config import settings_class
 from jaxppo.cli.flags import check_seed, parse, summary
-from jaxppo.fields import check
+from jaxppo.fields import ConfigError, check
 from jaxppo.loggers import chosen
 from jaxppo.progress import Bar, Lines, count
 from jaxppo.run import train_run
@@ -61,8 +61,12 @@ def main(argv: list[str]) -> int:
     console.print(f"{count(total)} steps in {config.num_updates} updates of {config.num_envs} × {config.num_steps}")
     live = console.is_terminal and not args.quiet
     progress = Bar(console, total) if live else Lines(console, total)
-    with closing(progress):
-        outcome = train_run(config, args.seed, path, progress, loggers=loggers, log_interval=args.log_interval)
+    try:
+        with closing(progress):
+            outcome = train_run(config, args.seed, path, progress, loggers=loggers, log_interval=args.log_interval)
+    except ConfigError:
+        results.discard_empty(path)
+        raise
     done = outcome.num_updates * config.batch_size
     speed = count(done / max(outcome.train_seconds, 1e-9))
     console.print(f"{outcome.status} after {done} steps in {outcome.train_seconds:.1f} s ({speed} steps/s)")

@@ -55,9 +55,15 @@ def override(env: Env, overrides: Mapping[str, Any]) -> Any:
         if name not in defaults:
             known = suggest(name, defaults) if defaults else "it has none"
             raise ConfigError("env_params", name, f"a parameter of {env.name}; {known}")
+        if name == "max_steps_in_episode" and not _is_positive(value):
+            raise ConfigError("env_params", f"{name}={value}", "at least 1 step")
         if isinstance(defaults[name], int) and not _is_whole(value):
             raise ConfigError("env_params", f"{name}={value}", f"a whole number below 2^31, as {name} is by default")
     return env.params.replace(**{name: _cast(value, defaults[name]) for name, value in overrides.items()})
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, jax.core.Tracer) or bool(np.all(np.asarray(value) >= 1))
 
 
 def _is_whole(value: Any) -> bool:

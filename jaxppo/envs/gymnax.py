@@ -185,6 +185,7 @@ def _draw(env: Any, states: Sequence[Any], returns: Sequence[float], params: Any
 
     matplotlib.use("Agg")
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
     if env.name in CLASSIC and importlib.util.find_spec("pygame") is None:
         raise ConfigError("env", env.name, "drawn with pygame: pip install 'jaxppo[render]'")
     from gymnax.visualize import Visualizer

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxppo.distributions import Distribution, log_ratio
+from jaxppo.fields import check
 from jaxppo.learners.minibatches import Samples
 from jaxppo.objectives import Objective
 
@@ -18,11 +19,29 @@ def policy_loss(
     """The objective's loss; with `dual_clip` = c, r·Â counts as the constant c·Â where Â < 0 and r > c."""
     advantage = batch.advantage
     if dual_clip is None:
-        return objective.loss(aux, new, batch.old, batch.action, advantage)
+        return _checked(objective, objective.loss(aux, new, batch.old, batch.action, advantage), len(advantage))
     ratio = jnp.exp(jax.lax.stop_gradient(log_ratio(new, batch.old, batch.action)))
     beyond = (advantage < 0) & (ratio > dual_clip)
-    loss, metrics = objective.loss(aux, new, batch.old, batch.action, jnp.where(beyond, 0.0, advantage))
+    surrogate = objective.loss(aux, new, batch.old, batch.action, jnp.where(beyond, 0.0, advantage))
+    loss, metrics = _checked(objective, surrogate, len(advantage))
     return loss - jnp.mean(jnp.where(beyond, dual_clip * advantage, 0.0)), metrics
+
+
+def _checked(objective: Objective, result: Any, size: int) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """What an objective's loss gives on so many samples.
+
+    Raises:
+        jaxppo.ConfigError: it is not what `Objective.loss` says.
+    """
+    kind = type(objective).__name__
+    pair = isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)
+    check(pair, "objective", kind, "one whose loss gives a number and a dict of metrics")
+    loss, metrics = result
+    check(jnp.ndim(loss) == 0, "objective", kind, f"one whose loss is a single number, not of shape {jnp.shape(loss)}")
+    for name, values in metrics.items():
+        allowed = f"one whose metrics are single numbers or [M], but {name!r} is of shape {jnp.shape(values)}"
+        check(jnp.shape(values) in ((), (size,)), "objective", kind, allowed)
+    return loss, metrics
 
 
 def value_loss(value: jax.Array, batch: Samples, vf_clip_eps: float | None) -> jax.Array:

@@ -98,7 +98,7 @@ class SGD:
         """Refuse minibatches that do not divide the batch or leave one sample to normalise, and reuse out of place."""
         size = num_envs * num_steps
         check_division("num_minibatches", self.num_minibatches, num_envs, num_steps, network)
-        larger = f"less than num_envs*num_steps={size}, since normalize_advantage needs two samples in a minibatch"
+        larger = f"less than num_envs*num_steps={size}, since normalize_advantage, if on, needs two samples in each"
         check(
             not self.normalize_advantage or size > self.num_minibatches, "num_minibatches", self.num_minibatches, larger
         )

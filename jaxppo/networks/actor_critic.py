@@ -218,9 +218,10 @@ class Custom(ActorCritic):
         try:
             variables = jax.eval_shape(lambda: module.init(jax.random.key(0), obs))
             features = jax.eval_shape(lambda variables: module.apply(variables, obs), variables)
-        except FlaxError as error:
-            needs = f"one that needs nothing but parameters; {str(error).splitlines()[0]}"
-            raise ConfigError("module", module, needs) from error
+        except Exception as error:  # of whatever kind: the module is somebody's own
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            kind = "needs nothing but parameters" if isinstance(error, FlaxError) else "takes such observations"
+            raise ConfigError("module", module, f"one that {kind}; {reason}") from error
         check(set(variables) <= {"params"}, "module", module, f"one that has parameters only, not {set(variables)}")
         shape = getattr(features, "shape", features)
         rows = isinstance(shape, tuple) and len(shape) == 2 and shape[0] == 2

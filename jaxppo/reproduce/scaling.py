@@ -16,6 +16,7 @@ from jaxppo.fields import check, is_whole
 from jaxppo.figures import save
 from jaxppo.files import write_whole
 from jaxppo.loop import Program, Training, agent_keys, begin, compile_program, interruption, stack
+from jaxppo.memory import MEMORY_SHARE, free_bytes
 from jaxppo.presets import preset
 from jaxppo.progress import Progress, count
 from jaxppo.reproduce.points import Point, add_point, close_points, open_points, read_points
@@ -23,7 +24,6 @@ from jaxppo.reproduce.scaling_report import draw, markdown
 from jaxppo.reproduce.scores import last_mean
 from jaxppo.results import read_manifest
 from jaxppo.settings import to_settings
-from jaxppo.sweeps import free_bytes
 
 __all__ = ["Scaling", "prepare"]
 
@@ -56,7 +56,7 @@ class Scaling(NamedTuple):
             for agents in self.agents:
                 if agents not in known:
                     program = _compile(self.config, agents, progress)
-                    if program.peak_bytes > free_bytes():
+                    if program.peak_bytes > MEMORY_SHARE * free_bytes():
                         progress.note("that is more memory than is free: no more agents")
                         break
                     point = _measure(self.config, program, done, progress, interrupted)

@@ -1,0 +1,35 @@
+"""Memory to train in."""
+
+import jax
+import psutil
+
+from jaxppo.config import Config
+from jaxppo.fields import check
+
+__all__ = ["MEMORY_SHARE", "check_memory", "free_bytes", "out_of_memory"]
+
+MEMORY_SHARE = 0.8  # of what is free, for as many agents as fit
+
+
+def check_memory(config: Config, peak_bytes: int) -> None:
+    """Raise `jaxppo.ConfigError` if training an agent takes more memory than there is."""
+    free = free_bytes()
+    fits = f"so few, num_steps={config.num_steps} or the network so small, that training fits in {_gib(free)}"
+    check(peak_bytes <= free, "num_envs", config.num_envs, f"{fits}; it takes {_gib(peak_bytes)}")
+
+
+def free_bytes() -> int:
+    """What is free of a device's memory; of a CPU's, its share of the machine's."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
+    return int(psutil.virtual_memory().available / jax.local_device_count())
+
+
+def out_of_memory(error: jax.errors.JaxRuntimeError) -> bool:
+    """Whether this is what XLA says when an array can't be allocated."""
+    return "RESOURCE_EXHAUSTED" in str(error)
+
+
+def _gib(num_bytes: int) -> str:
+    return f"{num_bytes / 2**30:,.3g} GiB"
