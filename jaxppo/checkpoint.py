@@ -1,6 +1,7 @@
 """Where training stands, in one file: enough to go on bit for bit. Of one agent's state, or of a sweep's agents."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 from flax import serialization
 
 from jaxppo.config import Config
-from jaxppo.fields import ConfigError
+from jaxppo.fields import ConfigError, check
 from jaxppo.files import write_whole
 from jaxppo.states import check_train_state
 from jaxppo.training import init
@@ -28,7 +29,7 @@ class Checkpoint(NamedTuple):
         done: updates done.
         seconds: time spent training.
         metrics: [R, done] each, by name.
-        leaves: of what else they are made of, in the order of `jax.tree.leaves`; keys as their data.
+        leaves: of what else they are made of, in the order of `jax.tree.leaves`; keys as their kind and data.
     """
 
     agents: list[int]
@@ -36,7 +37,7 @@ class Checkpoint(NamedTuple):
     done: int
     seconds: float
     metrics: dict[str, np.ndarray]
-    leaves: list[np.ndarray]
+    leaves: list[Any]
 
 
 def write_checkpoint(
@@ -72,9 +73,11 @@ def save_state(path: str | Path, state: TrainState) -> None:
     """Write the train state of one agent to a file, whole or not at all: all that `update` goes on from.
 
     Raises:
-        ConfigError: no train state, or a file that can't be written.
+        ConfigError: no train state, one of several agents, or a file that can't be written.
     """
     check_train_state(state)
+    several = f"states of shape {state.num_updates.shape}"
+    check(state.num_updates.ndim == 0, "state", several, "that of one agent: jax.tree.map(lambda x: x[0], states)")
     try:
         write_whole(Path(path), serialization.msgpack_serialize({"leaves": _leaves(state)}))
     except OSError as error:
@@ -96,11 +99,11 @@ def load_state(path: str | Path, config: Config) -> TrainState:
         leaves = [content["leaves"][str(i)] for i in range(len(content["leaves"]))]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError("path", path, f"a file of save_state's that can be read; {error}") from error
-    state: TrainState = restore(leaves, jax.eval_shape(init, config, jax.random.key(0)))
+    state: TrainState = restore(leaves, jax.eval_shape(partial(init, config), jax.random.key(0)))
     return state
 
 
-def restore(saved: Sequence[np.ndarray], like: Any) -> Any:
+def restore(saved: Sequence[Any], like: Any) -> Any:
     """The pytree whose leaves were saved; `like` has its structure, shapes and types.
 
     Raises:
@@ -111,19 +114,26 @@ def restore(saved: Sequence[np.ndarray], like: Any) -> Any:
         raise ConfigError("checkpoint", f"{len(saved)} arrays", f"one of {len(shapes)} arrays")
     leaves = []
     for array, shape in zip(saved, shapes, strict=True):
-        leaf = jnp.asarray(array)
-        if _is_key(shape):
-            leaf = jax.random.wrap_key_data(leaf)
-        if (leaf.shape, leaf.dtype) != (shape.shape, shape.dtype):
+        if is_key := isinstance(array, dict):
+            leaf = jax.random.wrap_key_data(jnp.asarray(array["data"]), impl=array["kind"])
+        else:
+            leaf = jnp.asarray(array)
+        alike = _is_key(shape) if is_key else leaf.dtype == shape.dtype  # keys may be of any kind
+        if leaf.shape != shape.shape or not alike:
             raise ConfigError("checkpoint", f"{leaf.dtype}{leaf.shape}", f"{shape.dtype}{shape.shape} here")
         leaves.append(leaf)
     return jax.tree.unflatten(structure, leaves)
 
 
-def _leaves(tree: Any) -> dict[str, np.ndarray]:
-    """The leaves of a pytree by number; keys as their data."""
-    leaves = [jax.random.key_data(leaf) if _is_key(leaf) else leaf for leaf in jax.tree.leaves(tree)]
-    return {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.device_get(leaves))}
+def _leaves(tree: Any) -> dict[str, Any]:
+    """The leaves of a pytree by number; keys as their kind and data."""
+
+    def saved(leaf: Any) -> Any:
+        if not _is_key(leaf):
+            return np.asarray(leaf)
+        return {"kind": str(jax.random.key_impl(leaf)), "data": np.asarray(jax.random.key_data(leaf))}
+
+    return {str(i): saved(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
 
 
 def _is_key(leaf: Any) -> bool:

@@ -21,7 +21,7 @@ def num_cores() -> int:
 def _quota() -> float:
     """Seconds of CPU time in a second at most; infinite without a limit."""
     for quota, period in (_of_version_2(), _of_version_1()):
-        if quota.isdigit() and period.isdigit() and int(period) > 0:
+        if quota.isdecimal() and period.isdecimal() and int(period) > 0:
             return int(quota) / int(period)
     return math.inf
 
@@ -38,5 +38,5 @@ def _of_version_1() -> tuple[str, str]:
 def _read(name: str) -> str:
     try:
         return (GROUPS / name).read_text().strip()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return ""

@@ -7,7 +7,6 @@ JAX rebuilds one from its leaves, which may then be tracers, axes or `None`.
 
 import dataclasses
 import difflib
-import inspect
 import math
 from collections.abc import Callable, Iterable
 from pathlib import PurePath
@@ -156,11 +155,6 @@ def hyperparameters(cls: type[T]) -> type[T]:
     Raises:
         TypeError: a field without a rule.
     """
-    for name, kind in inspect.get_annotations(cls).items():
-        default = vars(cls).get(name)
-        has_rule = isinstance(default, dataclasses.Field) and "ok" in default.metadata
-        if not has_rule and "ClassVar" not in str(kind):
-            raise TypeError(f"{cls.__name__}.{name}: must be made by a function of jaxppo.fields, such as number()")
     own_rules = getattr(cls, "__post_init__", None)
 
     def post_init(self: Any) -> None:
@@ -172,6 +166,10 @@ def hyperparameters(cls: type[T]) -> type[T]:
 
     cls.__post_init__ = post_init  # type: ignore[attr-defined]
     cls = dataclasses.dataclass(frozen=True)(cls)
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        if "ok" not in field.metadata:
+            by = "made by a function of jaxppo.fields, such as number()"
+            raise TypeError(f"{cls.__name__}.{field.name}: must be {by}")
     leaves = tuple(field.name for field in dataclasses.fields(cls) if not field.metadata["static"])  # type: ignore[arg-type]
     statics = tuple(field.name for field in dataclasses.fields(cls) if field.metadata["static"])  # type: ignore[arg-type]
 

@@ -1,14 +1,19 @@
-"""Files that are written whole or not at all, and directories that one process writes in."""
+"""Files that are written whole or not at all; directories that one process works in, and that stay as they were."""
 
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from jaxppo.fields import ConfigError
 
-__all__ = ["held", "write_whole"]
+__all__ = ["HeldError", "held", "set_aside", "undone_if_refused", "write_whole"]
+
+
+class HeldError(ConfigError):
+    """Another process is working in a directory."""
 
 
 @contextmanager
@@ -18,7 +23,7 @@ def held(path: Path) -> Iterator[None]:
     On systems and file systems without such locks it is for all.
 
     Raises:
-        ConfigError: another process, or thread, holds it.
+        HeldError: another process, or thread, holds it.
     """
     if os.name != "posix":
         yield
@@ -30,12 +35,52 @@ def held(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ConfigError("out", path, "a directory that no other process is working in") from error
+            raise HeldError("out", path, "a directory that no other process is working in") from error
         except OSError:
             pass
-        yield
+        try:
+            yield
+        finally:
+            fcntl.flock(handle, fcntl.LOCK_UN)  # also for processes that were forked meanwhile
     finally:
         os.close(handle)
+
+
+def set_aside(path: Path) -> None:
+    """Make room for another directory; until `undone_if_refused` is over the old one can be had again."""
+    aside = _aside(path)
+    shutil.rmtree(aside, ignore_errors=True)
+    path.resolve().rename(aside)
+
+
+@contextmanager
+def undone_if_refused(path: Path, begun: Callable[[], bool]) -> Iterator[None]:
+    """Around work that fills a directory: a `ConfigError` leaves things as they were, unless the work had `begun`.
+
+    What was there before is never touched; but one that was set aside is gone if nothing is refused.
+    """
+    existed, full = path.exists(), path.is_dir() and any(path.iterdir())
+    aside = _aside(path)
+    try:
+        yield
+    except ConfigError as error:
+        refused = not isinstance(error, HeldError) and path.is_dir() and not begun()
+        if refused and aside.exists():
+            shutil.rmtree(path)
+            aside.rename(path.resolve())
+        elif refused and not full:
+            for each in path.iterdir():
+                shutil.rmtree(each) if each.is_dir() else each.unlink()
+            if not existed:
+                path.rmdir()
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _aside(path: Path) -> Path:
+    path = path.resolve()
+    return path.with_name(f".{path.name}.replaced")
 
 
 def write_whole(path: Path, content: bytes) -> None:

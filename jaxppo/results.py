@@ -10,7 +10,6 @@ import json
 import math
 import platform
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -24,7 +23,7 @@ from flax import serialization
 
 from jaxppo.config import Config
 from jaxppo.fields import ConfigError, check
-from jaxppo.files import write_whole
+from jaxppo.files import set_aside, write_whole
 from jaxppo.settings import from_settings
 from jaxppo.training import init
 from jaxppo.types import Policy
@@ -32,10 +31,10 @@ from jaxppo.types import Policy
 __all__ = [
     "Run",
     "append_metrics",
+    "begun",
     "continued",
     "create",
     "describe",
-    "discard_empty",
     "load_run",
     "read_manifest",
     "read_metrics",
@@ -69,17 +68,17 @@ def create(path: Path, *, overwrite: bool) -> None:
         raise ConfigError("out", path, NO_LINK)
     try:
         if path.exists():
-            shutil.rmtree(path)
+            set_aside(path)
         path.mkdir(parents=True)
         (path / "metrics.jsonl").touch()
     except OSError as error:
         raise ConfigError("out", path, f"a directory that can be written; {error.strerror}") from error
 
 
-def discard_empty(path: Path) -> None:
-    """Remove a run directory in which nothing has been trained."""
-    if not (path / "metrics.jsonl").read_text():
-        shutil.rmtree(path)
+def begun(path: Path) -> bool:
+    """Whether a run directory has metrics of an update."""
+    file = path / "metrics.jsonl"
+    return file.is_file() and file.stat().st_size > 0
 
 
 def describe() -> dict[str, Any]:
@@ -112,7 +111,7 @@ def continued(path: Path, name: str, identity: Any, ours: str, same: str, *, ove
         identity: what it must say there.
         ours: what is allowed where there is something else than such a directory.
         same: what is allowed where there is another of the kind.
-        overwrite: delete what is there.
+        overwrite: set what is there aside.
 
     Raises:
         ConfigError: one of these, or a link to overwrite.
@@ -125,7 +124,7 @@ def continued(path: Path, name: str, identity: Any, ours: str, same: str, *, ove
         check(known[name] == identity, "out", path, same)
         return known
     check(not path.is_symlink(), "out", path, NO_LINK)
-    shutil.rmtree(path)
+    set_aside(path)
     return None
 
 

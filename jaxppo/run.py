@@ -70,7 +70,7 @@ def train_run(
         configs = stack([config])
         began = time.perf_counter()
         program = compile_program(config, 1)
-        check_memory(config, program.peak_bytes)
+        check_memory(config, program.peak_bytes, len(program.agents.devices))
         training = Training(program, configs, begin(program.agents, configs, key_train[None]))
         compile_seconds = time.perf_counter() - began  # of what it begins with too
         progress.note(f"compiled in {compile_seconds:.1f} s")

@@ -17,8 +17,8 @@ from jaxppo import results, tables
 from jaxppo.checkpoint import Checkpoint, read_checkpoint, restore, write_checkpoint
 from jaxppo.config import Config
 from jaxppo.devices import fill
-from jaxppo.fields import ConfigError, check, is_real, is_whole
-from jaxppo.files import held
+from jaxppo.fields import check, is_real, is_whole
+from jaxppo.files import held, undone_if_refused
 from jaxppo.loggers import Streams, chosen, streams
 from jaxppo.loop import Program, Training, agent_keys, begin, compile_program, interruption, shapes, stack
 from jaxppo.memory import MEMORY_SHARE, free_bytes, out_of_memory
@@ -90,16 +90,13 @@ def sweep(
         if path.is_dir():
             with held(path):  # before anything in it is replaced
                 pass
-        tables.open_sweep(path, agents, settings, results.describe(), overwrite=overwrite)
         budget = None if memory_gib is None else int(memory_gib * 2**30)
-        with held(path):
-            work = _Sweep(planned, path, population, names, log_interval, budget, progress or Silent(), interrupted)
-            try:
+        with undone_if_refused(path, lambda: tables.begun(path)):
+            tables.open_sweep(path, agents, settings, results.describe(), overwrite=overwrite)
+            with held(path):
+                work = _Sweep(planned, path, population, names, log_interval, budget, progress or Silent(), interrupted)
                 tables.close_sweep(path, work.run())
-            except ConfigError:
-                tables.discard_empty(path)
-                raise
-            return tables.load_results(path)
+                return tables.load_results(path)
 
 
 class _Sweep:
@@ -162,7 +159,7 @@ class _Sweep:
             if program.peak_bytes <= budget:
                 return program
             allowed = f"at least {program.peak_bytes / 2**30:.3g}, which one agent takes"
-            check(count > 1, "memory_gib", f"{budget / 2**30:.3g}", allowed)
+            check(count > 1, "memory_gib", float(f"{budget / 2**30:.3g}"), allowed)
             fitting = min(count - 1, max(1, count * budget // program.peak_bytes))
             shares = -(-len(agents) // fitting)
             count = -(-len(agents) // shares)

@@ -8,7 +8,6 @@ unfinished.msgpack       where the agents under way stood, until they are done
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -28,8 +27,8 @@ from jaxppo.settings import to_cells
 __all__ = [
     "Results",
     "agents_table",
+    "begun",
     "close_sweep",
-    "discard_empty",
     "finished_agents",
     "load_results",
     "open_sweep",
@@ -123,10 +122,9 @@ def close_sweep(path: Path, status: str) -> None:
     write_manifest(path, {**read_manifest(path), "status": status})
 
 
-def discard_empty(path: Path) -> None:
-    """Remove the directory of a sweep of which nothing has been trained."""
-    if not finished_agents(path) and not (path / "unfinished.msgpack").is_file():
-        shutil.rmtree(path)
+def begun(path: Path) -> bool:
+    """Whether the directory of a sweep has any metrics."""
+    return (path / "unfinished.msgpack").is_file() or bool(finished_agents(path))
 
 
 def finished_agents(path: Path) -> set[int]:

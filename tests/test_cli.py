@@ -18,6 +18,7 @@ import pytest
 
 import jaxppo
 from jaxppo.cli import main
+from jaxppo.files import held
 from jaxppo.results import load_run, read_metrics
 
 SMALL = ["--total-timesteps", "2048", "--num-envs", "4", "--num-steps", "64"]
@@ -340,6 +341,7 @@ def test_lists_are_also_written_as_for_a_sweep(tmp_path):
         ["--hidden", "16", "8", "--env-params", "gravity", "9.0", "length", "0.4"],
         ["--hidden", "16,8", "--env-params", "gravity=9.0,length=0.4"],
         ["--env-params", "gravity=9.0", "length=0.4", "--hidden", "16,8"],
+        ["--env_params=gravity=9.0,length=0.4", "--hidden=16,8,"],
     ]
     for i, flags in enumerate(written):
         out = tmp_path / str(i)
@@ -357,6 +359,25 @@ def test_more_memory_than_there_is(tmp_path, capsys):
     error = capsys.readouterr().err
     assert re.fullmatch(r"jaxppo train: num_envs=100000: must be so few, .* GiB; it takes [\d.,e+]+ GiB\n", error)
     assert not out.exists()
+    assert main(["train", *SMALL, "--out", str(out), "--quiet"]) == 0
+    before = {file: file.read_bytes() for file in out.rglob("*")}
+    assert main(["train", *sizes, "--out", str(out), "--quiet", "--overwrite"]) == 2
+    assert {file: file.read_bytes() for file in out.rglob("*")} == before
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_run_that_is_under_way_is_not_overwritten(tmp_path, capsys):
+    """Another process is refused the directory until the first has ended."""
+    out = tmp_path / "run"
+    assert main(["train", *SMALL, "--out", str(out), "--quiet"]) == 0
+    before = {file: file.read_bytes() for file in out.rglob("*")}
+    with held(out):
+        assert main(["train", *SMALL, "--out", str(out), "--quiet", "--overwrite"]) == 2
+    assert "no other process is working in" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in out.rglob("*")} == before
+    assert main(["train", *SMALL, "--seed", "3", "--out", str(out), "--quiet", "--overwrite"]) == 0
+    assert load_run(out).manifest["seed"] == 3
+    assert list(tmp_path.iterdir()) == [out]
 
 
 def test_a_logger_that_cannot_be_reached_leaves_nothing(tmp_path, monkeypatch, capsys):

@@ -14,6 +14,7 @@ QUOTAS = {
     "less than a core": ({"cpu.max": "10000 100000\n"}, 1),
     "more than there are": ({"cpu.max": "6400000 100000\n"}, 8),
     "unreadable": ({"cpu.max": "\n"}, 8),
+    "no number": ({"cpu.max": "² 100000\n"}, 8),
     "version 1, no limit": ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
     "version 1": ({"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "50000\n"}, 4),
 }

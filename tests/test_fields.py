@@ -1,5 +1,6 @@
 """Rules on fields, and the pytrees that they make: on a small class of the tests' own."""
 
+import dataclasses
 from typing import ClassVar
 
 import jax
@@ -33,6 +34,16 @@ def test_a_field_without_a_rule_is_refused():
             constant: ClassVar[int] = 3
             rate: float = number(default=0.5)
             width: float = 1.0
+
+    @dataclasses.dataclass(frozen=True)
+    class Plain:
+        width: float = 1.0
+
+    with pytest.raises(TypeError, match=r"Heir.width: must be made by"):
+
+        @hyperparameters
+        class Heir(Plain):
+            rate: float = number(default=0.5)
 
 
 @pytest.mark.parametrize("text", ["0.5", "1e-3", "nan", "None", "True"])

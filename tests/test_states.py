@@ -123,6 +123,24 @@ def test_a_saved_state_goes_on_bit_for_bit(changes, tmp_path):
     assert int(state.num_updates) == 4
 
 
+def test_keys_may_be_of_any_kind(tmp_path):
+    """They come back as what they were."""
+    state = jaxppo.init(CONFIG, jax.random.key(0, impl="rbg"))
+    jaxppo.save_state(tmp_path / "state", state)
+    loaded = jaxppo.load_state(tmp_path / "state", CONFIG)
+    assert loaded.key.dtype == state.key.dtype
+    assert_same(jaxppo.update(CONFIG, loaded), jaxppo.update(CONFIG, state))
+
+
+def test_states_of_several_agents_are_saved_one_by_one(tmp_path):
+    """Together they would not be those of a config."""
+    several = jax.vmap(jaxppo.init, in_axes=(None, 0))(CONFIG, jax.random.split(KEY, 2))
+    with pytest.raises(jaxppo.ConfigError, match=r"state=states of shape \(2,\): must be that of one agent"):
+        jaxppo.save_state(tmp_path / "state", several)
+    jaxppo.save_state(tmp_path / "state", jax.tree.map(lambda x: x[1], several))
+    assert_same(jaxppo.load_state(tmp_path / "state", CONFIG), jax.tree.map(lambda x: x[1], several))
+
+
 def test_files_that_hold_no_such_state_are_refused(state, tmp_path):
     """Another config's, none, something else; and what is no state is not saved."""
     path = tmp_path / "state.msgpack"
@@ -133,6 +151,8 @@ def test_files_that_hold_no_such_state_are_refused(state, tmp_path):
         jaxppo.load_state(path, replace(CONFIG, normalize_obs=True))
     with pytest.raises(jaxppo.ConfigError, match=r"path=.*none.msgpack"):
         jaxppo.load_state(tmp_path / "none.msgpack", CONFIG)
+    with pytest.raises(jaxppo.ConfigError, match="config=str"):
+        jaxppo.load_state(path, "CartPole-v1")
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(jaxppo.ConfigError, match=r"path=.*state.msgpack"):
         jaxppo.load_state(path, CONFIG)

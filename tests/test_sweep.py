@@ -176,6 +176,33 @@ def test_memory_for_not_even_one_agent_is_refused(tmp_path):
     assert not path.exists()
 
 
+@pytest.mark.parametrize("before", ["empty", "link", "stopped", "finished"])
+def test_what_was_there_stays_where_a_sweep_is_refused(before, tmp_path):
+    """An empty directory, a link to one, a sweep that was killed early with a user's file in it, one to replace."""
+    path, real = tmp_path / "sweep", tmp_path / "real"
+    if before == "empty":
+        path.mkdir()
+    elif before == "link":
+        real.mkdir()
+        path.symlink_to(real)
+    else:
+        jaxppo.sweep(config(), 1, path)
+    if before == "stopped":
+        (path / "metrics" / "00000.parquet").unlink()
+        (path / "notes.md").write_text("mine")
+        (path / "manifest.json").write_text(
+            json.dumps({**json.loads((path / "manifest.json").read_text()), "status": "running"})
+        )
+    files = {file.relative_to(tmp_path) for file in tmp_path.rglob("*")}
+    changes = {"overwrite": True} if before == "finished" else {}
+    with pytest.raises(jaxppo.ConfigError, match=r"memory_gib=9\.31e-10: must be"):
+        jaxppo.sweep(config(3e-3 if before == "finished" else 1e-3), 1, path, memory_gib=1.0001e-9, **changes)
+    assert {file.relative_to(tmp_path) for file in tmp_path.rglob("*")} == files
+    if before == "finished":
+        assert list(jaxppo.load_results(path).agents["status"]) == ["finished"]
+        assert jaxppo.load_results(path).agents["learning_rate"][0] == 1e-3
+
+
 def test_what_was_trained_stays_where_the_rest_is_refused(tmp_path, monkeypatch):
     """Of a sweep that was stopped and goes on with less memory."""
     monkeypatch.setattr("jaxppo.loop.CHUNK_SECONDS", 0.0)

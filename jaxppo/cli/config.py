@@ -1,6 +1,7 @@
 """Flags that describe a config, for the commands that take one."""
 
 import argparse
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -58,9 +59,9 @@ def _base(argv: list[str]) -> tuple[dict[str, Any], list[str]]:
     return kinds_of(settings), to_flags(settings)
 
 
-def _read(word: str) -> float | str:
+def _read(word: str) -> int | float | str:
     """A number, if it is one."""
-    try:
-        return float(word)
-    except ValueError:
-        return word
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(word)
+    return word

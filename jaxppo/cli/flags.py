@@ -39,10 +39,17 @@ def _in_words(argv: list[str]) -> list[str]:
     words: list[str] = []
     flag = ""
     for word in argv:
-        flag = word if word.startswith("--") else flag
-        joined = word != flag and flag in JOINED
-        words += re.split("[,=]", word) if joined else [word]
+        name, given, value = word.partition("=")
+        if word.startswith("--"):
+            flag = name.replace("_", "-")
+            words += [name, *_split(value)] if given and flag in JOINED else [word]
+        else:
+            words += _split(word) if flag in JOINED else [word]
     return words
+
+
+def _split(word: str) -> list[str]:
+    return [part for part in re.split("[,=]", word) if part]
 
 
 def check_seed(seed: int) -> None:

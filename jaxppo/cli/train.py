@@ -12,7 +12,8 @@ from rich.console import Console
 from jaxppo import results
 from jaxppo.cli.config import settings_class
 from jaxppo.cli.flags import check_seed, parse, summary
-from jaxppo.fields import ConfigError, check
+from jaxppo.fields import check
+from jaxppo.files import held, undone_if_refused
 from jaxppo.loggers import chosen
 from jaxppo.progress import Bar, Lines, count
 from jaxppo.run import train_run
@@ -53,20 +54,19 @@ def main(argv: list[str]) -> int:
     loggers = chosen(args.logger)
     config = args.settings
     path = args.out or Path("runs") / f"{config.make_env().name}_{args.seed}_{datetime.now():%Y%m%d-%H%M%S-%f}"
-    results.create(path, overwrite=args.overwrite)
-
     console = Console(highlight=False, soft_wrap=True)
     total = config.num_updates * config.batch_size
-    console.print(_brief(to_settings(config)))
-    console.print(f"{count(total)} steps in {config.num_updates} updates of {config.num_envs} × {config.num_steps}")
-    live = console.is_terminal and not args.quiet
-    progress = Bar(console, total) if live else Lines(console, total)
-    try:
-        with closing(progress):
+    if path.is_dir():
+        with held(path):  # before anything in it is replaced
+            pass
+    with undone_if_refused(path, lambda: results.begun(path)):
+        results.create(path, overwrite=args.overwrite)
+        console.print(_brief(to_settings(config)))
+        console.print(f"{count(total)} steps in {config.num_updates} updates of {config.num_envs} × {config.num_steps}")
+        live = console.is_terminal and not args.quiet
+        progress = Bar(console, total) if live else Lines(console, total)
+        with held(path), closing(progress):
             outcome = train_run(config, args.seed, path, progress, loggers=loggers, log_interval=args.log_interval)
-    except ConfigError:
-        results.discard_empty(path)
-        raise
     done = outcome.num_updates * config.batch_size
     speed = count(done / max(outcome.train_seconds, 1e-9))
     console.print(f"{outcome.status} after {done} steps in {outcome.train_seconds:.1f} s ({speed} steps/s)")

@@ -1,5 +1,6 @@
 """The losses of policy and value on a minibatch."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -34,14 +35,14 @@ def _checked(objective: Objective, result: Any, size: int) -> tuple[jax.Array, d
         jaxppo.ConfigError: it is not what `Objective.loss` says.
     """
     kind = type(objective).__name__
-    pair = isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)
+    pair = isinstance(result, tuple | list) and len(result) == 2 and isinstance(result[1], Mapping)
     check(pair, "objective", kind, "one whose loss gives a number and a dict of metrics")
     loss, metrics = result
     check(jnp.ndim(loss) == 0, "objective", kind, f"one whose loss is a single number, not of shape {jnp.shape(loss)}")
     for name, values in metrics.items():
         allowed = f"one whose metrics are single numbers or [M], but {name!r} is of shape {jnp.shape(values)}"
         check(jnp.shape(values) in ((), (size,)), "objective", kind, allowed)
-    return loss, metrics
+    return loss, dict(metrics)
 
 
 def value_loss(value: jax.Array, batch: Samples, vf_clip_eps: float | None) -> jax.Array:
