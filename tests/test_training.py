@@ -14,6 +14,8 @@ from trees import raw
 import jaxppo
 from jaxppo import envs, training
 from jaxppo.fields import hyperparameters, number
+from jaxppo.learners import sgd
+from jaxppo.rollout import EpisodeStats
 
 SMALL = {"num_envs": 4, "num_steps": 16, "total_timesteps": 192, "network": jaxppo.MLP(hidden=(8,))}
 KEY = jax.random.key(0)
@@ -347,15 +349,19 @@ def test_metrics_leave_the_columns_of_tables_alone(name):
         jax.eval_shape(jaxppo.update, config, jax.eval_shape(jaxppo.init, config, KEY))
 
 
-@pytest.mark.parametrize("learner", [jaxppo.SGD(kl_limit=0.1), jaxppo.TrustRegion()], ids=["sgd", "trpo"])
-def test_metrics_are_of_single_precision(learner):
-    """Also where JAX counts in 64 bits unless told otherwise."""
+def test_what_is_counted_takes_32_bits():
+    """Also where JAX counts in 64 unless told otherwise."""
     with jax.enable_x64(True):
-        config = jaxppo.Config(**SMALL, learner=learner)
-        _, metrics = jax.eval_shape(jaxppo.update, config, jax.eval_shape(jaxppo.init, config, jax.random.key(0)))
-    whole = {"env_steps", "episodes", "gradient_steps"}
-    dtypes = {name: x.dtype for name, x in metrics.named().items()}
-    assert dtypes == {name: jnp.int32 if name in whole else jnp.float32 for name in dtypes}
+        steps, numbers = jnp.ones((2, 3), bool), jnp.ones((2, 3), jnp.float32)
+        limited = {"policy_loss": numbers, "ratio_max": numbers, "_seen": steps, "gradient_steps": steps}
+        counts = jnp.ones(4, jnp.int32)
+        episodes = training._episode_metrics(EpisodeStats(counts, jnp.ones(4, jnp.float32), counts))
+        found = {**sgd._reduce(limited), **episodes}
+    assert {name: x.dtype for name, x in found.items() if name in ("gradient_steps", "episodes")} == {
+        "gradient_steps": jnp.int32,
+        "episodes": jnp.int32,
+    }
+    assert (int(found["gradient_steps"]), int(found["episodes"])) == (6, 4)
 
 
 def test_annealing_ends_where_training_does():

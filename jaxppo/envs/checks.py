@@ -104,12 +104,13 @@ def _pair(env: Env, name: str, gives: str, function: Callable[..., Any], *inputs
 
 
 def _check_alike(env: Env, what: str, found: Any, wanted: Any) -> None:
-    """Compare structures, shapes, and dtypes; a user's own nodes are not looked into otherwise."""
+    """Compare structures, shapes, and dtypes that are not weak; a user's own nodes are not looked into otherwise."""
     structures: list[Any] = [jax.tree.structure(wanted), jax.tree.structure(found)]
     if structures[0] != structures[1]:
         raise _refusal(env, f"whose {what} {structures[0]}, not {structures[1]}")
     for (path, leaf), like in zip(jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(wanted), strict=True):
-        if _text(leaf) != _text(like):
+        weak = any(getattr(each, "weak_type", False) for each in (leaf, like))  # which JAX promotes
+        if leaf.shape != like.shape or (not weak and _text(leaf) != _text(like)):
             name = jax.tree_util.keystr(path)
             raise _refusal(env, f"whose {what}{name} {_text(like)}, not {_text(leaf)}")
 
