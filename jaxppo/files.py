@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jaxppo.fields import ConfigError
 
-__all__ = ["HeldError", "held", "set_aside", "undone_if_refused", "write_whole"]
+__all__ = ["HeldError", "filling", "held", "set_aside", "write_whole"]
 
 
 class HeldError(ConfigError):
@@ -47,24 +47,32 @@ def held(path: Path) -> Iterator[None]:
 
 
 def set_aside(path: Path) -> None:
-    """Make room for another directory; until `undone_if_refused` is over the old one can be had again."""
+    """Make room for another directory; until the `filling` around it is over the old one can be had again."""
     aside = _aside(path)
     shutil.rmtree(aside, ignore_errors=True)
     path.resolve().rename(aside)
 
 
 @contextmanager
-def undone_if_refused(path: Path, begun: Callable[[], bool]) -> Iterator[None]:
-    """Around work that fills a directory: a `ConfigError` leaves things as they were, unless the work had `begun`.
+def filling(path: Path, make: Callable[[], None], begun: Callable[[Path], bool]) -> Iterator[None]:
+    """Around work that fills the directory which `make` makes or goes on with; nobody else works there meanwhile.
 
-    What was there before is never touched; but one that was set aside is gone if nothing is refused.
+    Raises:
+        HeldError: somebody does.
+        ConfigError: what else refuses the work. Things are then as they were, unless the work had `begun`; a directory
+            that was set aside is gone if nothing is refused.
     """
+    if path.is_dir():
+        with held(path):  # before anything in it is replaced
+            pass
     existed, full = path.exists(), path.is_dir() and any(path.iterdir())
     aside = _aside(path)
     try:
-        yield
+        make()
+        with held(path):
+            yield
     except ConfigError as error:
-        refused = not isinstance(error, HeldError) and path.is_dir() and not begun()
+        refused = not isinstance(error, HeldError) and path.is_dir() and not begun(path)
         if refused and aside.exists():
             shutil.rmtree(path)
             aside.rename(path.resolve())

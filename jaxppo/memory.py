@@ -6,7 +6,7 @@ import psutil
 from jaxppo.config import Config
 from jaxppo.fields import check
 
-__all__ = ["MEMORY_SHARE", "check_memory", "free_bytes", "out_of_memory"]
+__all__ = ["MEMORY_SHARE", "check_memory", "free_bytes"]
 
 MEMORY_SHARE = 0.8  # of what is free, for as many agents as fit
 
@@ -24,11 +24,6 @@ def free_bytes(num_devices: int | None = None) -> int:
     if stats and "bytes_limit" in stats:
         return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
     return int(psutil.virtual_memory().available / (num_devices or jax.local_device_count()))
-
-
-def out_of_memory(error: jax.errors.JaxRuntimeError) -> bool:
-    """Whether this is what XLA says when an array can't be allocated."""
-    return "RESOURCE_EXHAUSTED" in str(error)
 
 
 def _gib(num_bytes: int) -> str:

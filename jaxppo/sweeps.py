@@ -6,6 +6,7 @@ Agents whose configs differ in numbers only share a program and train side by si
 import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ from jaxppo.checkpoint import Checkpoint, read_checkpoint, restore, write_checkp
 from jaxppo.config import Config
 from jaxppo.devices import fill
 from jaxppo.fields import check, is_real, is_whole
-from jaxppo.files import held, undone_if_refused
+from jaxppo.files import filling
 from jaxppo.loggers import Streams, chosen, streams
 from jaxppo.loop import Program, Training, agent_keys, begin, compile_program, interruption, shapes, stack
-from jaxppo.memory import MEMORY_SHARE, free_bytes, out_of_memory
+from jaxppo.memory import MEMORY_SHARE, free_bytes
 from jaxppo.plan import Plan, plan
 from jaxppo.population import Evolution, Population
 from jaxppo.progress import Progress, Silent
@@ -87,16 +88,12 @@ def sweep(
         path = Path(name)
         settings = {"population": population and population.settings(), "log_interval": int(log_interval)}
         agents = tables.agents_table(planned, labels)
-        if path.is_dir():
-            with held(path):  # before anything in it is replaced
-                pass
+        make = partial(tables.open_sweep, path, agents, settings, results.describe(), overwrite=overwrite)
         budget = None if memory_gib is None else int(memory_gib * 2**30)
-        with undone_if_refused(path, lambda: tables.begun(path)):
-            tables.open_sweep(path, agents, settings, results.describe(), overwrite=overwrite)
-            with held(path):
-                work = _Sweep(planned, path, population, names, log_interval, budget, progress or Silent(), interrupted)
-                tables.close_sweep(path, work.run())
-                return tables.load_results(path)
+        with filling(path, make, tables.begun):
+            work = _Sweep(planned, path, population, names, log_interval, budget, progress or Silent(), interrupted)
+            tables.close_sweep(path, work.run())
+            return tables.load_results(path)
 
 
 class _Sweep:
@@ -142,7 +139,7 @@ class _Sweep:
                     self._train(program, todo[: program.agents.num_agents])
                     todo = todo[program.agents.num_agents :]
                 except jax.errors.JaxRuntimeError as error:
-                    if not out_of_memory(error) or program.agents.num_agents == 1:
+                    if "RESOURCE_EXHAUSTED" not in str(error) or program.agents.num_agents == 1:
                         raise
                     self.budget, program = program.peak_bytes // 2, None
             if self.interrupted:

@@ -4,6 +4,7 @@ import sys
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from jaxppo import results
 from jaxppo.cli.config import settings_class
 from jaxppo.cli.flags import check_seed, parse, summary
 from jaxppo.fields import check
-from jaxppo.files import held, undone_if_refused
+from jaxppo.files import filling
 from jaxppo.loggers import chosen
 from jaxppo.progress import Bar, Lines, count
 from jaxppo.run import train_run
@@ -56,16 +57,12 @@ def main(argv: list[str]) -> int:
     path = args.out or Path("runs") / f"{config.make_env().name}_{args.seed}_{datetime.now():%Y%m%d-%H%M%S-%f}"
     console = Console(highlight=False, soft_wrap=True)
     total = config.num_updates * config.batch_size
-    if path.is_dir():
-        with held(path):  # before anything in it is replaced
-            pass
-    with undone_if_refused(path, lambda: results.begun(path)):
-        results.create(path, overwrite=args.overwrite)
+    with filling(path, partial(results.create, path, overwrite=args.overwrite), results.begun):
         console.print(_brief(to_settings(config)))
         console.print(f"{count(total)} steps in {config.num_updates} updates of {config.num_envs} × {config.num_steps}")
         live = console.is_terminal and not args.quiet
         progress = Bar(console, total) if live else Lines(console, total)
-        with held(path), closing(progress):
+        with closing(progress):
             outcome = train_run(config, args.seed, path, progress, loggers=loggers, log_interval=args.log_interval)
     done = outcome.num_updates * config.batch_size
     speed = count(done / max(outcome.train_seconds, 1e-9))

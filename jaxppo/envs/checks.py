@@ -85,10 +85,10 @@ def _fits(bound: np.ndarray, shape: tuple[int, ...]) -> bool:
         return False
 
 
-def _called(env: Env, name: str, function: Callable[..., Any], *inputs: Any) -> Any:
+def _called(env: Env, name: str, function: Callable[[], Any]) -> Any:
     """What one of the functions gives."""
     try:
-        return function(*inputs)
+        return function()
     except Exception as error:
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise _refusal(env, f"whose {name} can be traced by JAX; {reason}") from error
