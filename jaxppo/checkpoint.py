@@ -1,4 +1,4 @@
-"""Where training stands, in one file: enough to go on bit for bit. Of one agent's state, or of a sweep's agents."""
+"""Where training stands, in one file: enough to go on bit for bit. Of one agent's state, or of a run or a sweep."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -11,13 +11,28 @@ import numpy as np
 from flax import serialization
 
 from jaxppo.config import Config
+from jaxppo.devices import fill
 from jaxppo.fields import ConfigError, check
 from jaxppo.files import write_whole
+from jaxppo.loop import Program, Training, agent_keys, begin, shapes, stack
 from jaxppo.states import check_train_state
 from jaxppo.training import init
 from jaxppo.types import TrainState
 
-__all__ = ["Checkpoint", "load_state", "read_checkpoint", "restore", "save_state", "write_checkpoint"]
+__all__ = [
+    "CHECKPOINT_SECONDS",
+    "UNFINISHED",
+    "Checkpoint",
+    "load_state",
+    "read_checkpoint",
+    "restore",
+    "save_state",
+    "start",
+    "write_checkpoint",
+]
+
+UNFINISHED = "unfinished.msgpack"  # the file in the directory of a run or a sweep
+CHECKPOINT_SECONDS = 60.0  # of training between two of them
 
 
 class Checkpoint(NamedTuple):
@@ -40,33 +55,59 @@ class Checkpoint(NamedTuple):
     leaves: list[Any]
 
 
-def write_checkpoint(
-    path: Path,
-    agents: list[int],
-    num_agents: int,
-    done: int,
-    seconds: float,
-    metrics: dict[str, np.ndarray],
-    tree: Any,
-) -> None:
-    """Write a checkpoint of a pytree of arrays, whole or not at all; see `Checkpoint`."""
-    content = {"agents": agents, "num_agents": num_agents, "done": done, "seconds": seconds}
-    content |= {"metrics": dict(metrics), "leaves": _leaves(tree)}
-    write_whole(path, serialization.msgpack_serialize(content, in_place=True))  # a copy would have its names sorted
+def write_checkpoint(path: Path, agents: list[int], training: Training, metrics: dict[str, np.ndarray]) -> None:
+    """Write where agents under way stand to the directory of their run or sweep, whole or not at all.
+
+    Args:
+        path: the directory.
+        agents: their numbers; what `training` has besides them only fills the program up.
+        training: where they stand.
+        metrics: [R, updates] each, of all updates done.
+    """
+    tree = jax.tree.map(lambda x: x[: len(agents)], (training.configs, training.states))
+    content = {
+        "agents": agents,
+        "num_agents": training.num_agents,
+        "done": training.done,
+        "seconds": training.seconds,
+        "metrics": dict(metrics),
+        "leaves": _leaves(tree),
+    }
+    # In place, since a copy would have its names sorted.
+    write_whole(path / UNFINISHED, serialization.msgpack_serialize(content, in_place=True))
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint.
+def read_checkpoint(path: Path) -> Checkpoint | None:
+    """Read the checkpoint in the directory of a run or sweep; None if there is none.
 
     Raises:
         ConfigError: it can't be read.
     """
+    file = path / UNFINISHED
+    if not file.is_file():
+        return None
     try:
-        content = serialization.msgpack_restore(path.read_bytes())
+        content = serialization.msgpack_restore(file.read_bytes())
         leaves = [content["leaves"][str(i)] for i in range(len(content["leaves"]))]
         return Checkpoint(**{**content, "leaves": leaves})
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError("out", path, f"a readable checkpoint, or no such file; {error}") from error
+        raise ConfigError("out", file, f"a readable checkpoint, or no such file; {error}") from error
+
+
+def start(program: Program, configs: Sequence[Config], seeds: Sequence[int], checkpoint: Checkpoint | None) -> Training:
+    """Agents at their beginning, or where the checkpoint has them; the last one fills the program up.
+
+    Raises:
+        ConfigError: the checkpoint is of other agents.
+    """
+    num_agents = program.agents.num_agents
+    if checkpoint is None:
+        keys = jnp.stack([agent_keys(seed)[0] for seed in seeds])
+        stacked, keys = fill((stack(configs), keys), num_agents)
+        return Training(program, stacked, begin(program.agents, stacked, keys))
+    like = stack(configs)
+    stacked, states = fill(restore(checkpoint.leaves, (like, shapes(like, len(configs)))), num_agents)
+    return Training(program, stacked, states, checkpoint.done, checkpoint.seconds)
 
 
 def save_state(path: str | Path, state: TrainState) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "begin",
     "compile_program",
     "interruption",
+    "joined",
     "logged",
     "rows",
     "shapes",
@@ -141,6 +142,11 @@ def rows(metrics: Mapping[str, np.ndarray], agent: int) -> list[dict[str, Any]]:
     """A row per update of one of the agents that the metrics [R, updates] are of."""
     columns = {name: values[agent].tolist() for name, values in metrics.items()}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def joined(chunks: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The metrics [R, updates] of one chunk after the other."""
+    return {name: np.concatenate([chunk[name] for chunk in chunks], axis=1) for name in chunks[-1]}
 
 
 def logged(updates: np.ndarray, num_updates: int, log_interval: int) -> np.ndarray:

@@ -1,9 +1,10 @@
 """The run directory: what a run leaves behind, and how it is read again.
 
-manifest.json    config, seed, versions, device, git revision, command, how the run ended
-metrics.jsonl    one line per logged update
-policy.msgpack   the network's parameters and the observation normaliser
-curve.png        return against environment steps and against wall time
+manifest.json        config, seed, versions, device, git revision, command, how the run ended; earlier launches
+metrics.jsonl        one line per logged update
+policy.msgpack       the network's parameters and the observation normaliser
+curve.png            return against environment steps and against wall time
+unfinished.msgpack   where the run stood, until it is over
 """
 
 import json
@@ -24,7 +25,7 @@ from flax import serialization
 from jaxppo.config import Config
 from jaxppo.fields import ConfigError, check
 from jaxppo.files import set_aside, write_whole
-from jaxppo.settings import from_settings
+from jaxppo.settings import from_settings, to_settings
 from jaxppo.training import init
 from jaxppo.types import Policy
 
@@ -33,12 +34,14 @@ __all__ = [
     "append_metrics",
     "begun",
     "continued",
-    "create",
     "describe",
+    "launched",
     "load_run",
+    "open_run",
     "read_manifest",
     "read_metrics",
     "write_manifest",
+    "write_metrics",
     "write_policy",
 ]
 
@@ -54,22 +57,21 @@ class Run(NamedTuple):
     policy: Policy
 
 
-def create(path: Path, *, overwrite: bool) -> None:
-    """Make an empty run directory.
+def open_run(path: Path, config: Config, seed: int, log_interval: int = 1, *, overwrite: bool = False) -> None:
+    """Make a run directory, or go on with that of the very same run, if it is not over.
 
     Raises:
-        ConfigError: the directory exists and `overwrite` is not set, is something else than a run, or can't be written.
+        ConfigError: there is something else, or the directory can't be written.
     """
-    if path.exists() and not overwrite:
-        raise ConfigError("out", path, "a new directory, or add --overwrite")
-    if path.exists() and "config" not in _known(path) and (not path.is_dir() or any(path.iterdir())):
-        raise ConfigError("out", path, "a run directory of jaxppo's to overwrite, whose manifest.json has a config")
-    if path.is_symlink():
-        raise ConfigError("out", path, NO_LINK)
+    identity = json.loads(json.dumps({"config": to_settings(config), "seed": seed, "log_interval": log_interval}))
+    ours = "a new directory, or that of a run of jaxppo's"
+    same = "a new directory, or one of the very same run to go on with; or add --overwrite"
     try:
-        if path.exists():
-            set_aside(path)
-        path.mkdir(parents=True)
+        known = continued(path, identity, ours, same, overwrite=overwrite)
+        over = known is not None and known["status"] not in ("running", "interrupted")
+        check(not over, "out", path, "a new directory, since the run in this one is over; or add --overwrite")
+        path.mkdir(parents=True, exist_ok=True)
+        launched(path, known, identity)
         (path / "metrics.jsonl").touch()
     except OSError as error:
         raise ConfigError("out", path, f"a directory that can be written; {error.strerror}") from error
@@ -102,13 +104,14 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def continued(path: Path, name: str, identity: Any, ours: str, same: str, *, overwrite: bool) -> dict[str, Any] | None:
+def continued(
+    path: Path, identity: Mapping[str, Any], ours: str, same: str, *, overwrite: bool
+) -> dict[str, Any] | None:
     """The manifest of what is in a directory, to go on with; None for nothing, or if it was there to be replaced.
 
     Args:
         path: the directory.
-        name: under which such a manifest says what it is of.
-        identity: what it must say there.
+        identity: what its manifest must say, under which names; the first name tells manifests of this kind.
         ours: what is allowed where there is something else than such a directory.
         same: what is allowed where there is another of the kind.
         overwrite: set what is there aside.
@@ -119,13 +122,20 @@ def continued(path: Path, name: str, identity: Any, ours: str, same: str, *, ove
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return None
     known = _known(path)
-    check(name in known, "out", path, ours)
+    check(next(iter(identity)) in known, "out", path, ours)
     if not overwrite:
-        check(known[name] == identity, "out", path, same)
+        check(all(known.get(name) == said for name, said in identity.items()), "out", path, same)
         return known
     check(not path.is_symlink(), "out", path, NO_LINK)
     set_aside(path)
     return None
+
+
+def launched(path: Path, known: Mapping[str, Any] | None, entries: Mapping[str, Any]) -> None:
+    """Write the manifest of work that begins in a directory, or goes on there if its manifest is `known`."""
+    manifest = describe()
+    earlier = [*known["earlier"], {name: known[name] for name in manifest}] if known else []
+    write_manifest(path, {**manifest, **entries, "earlier": earlier, "status": "running"})
 
 
 def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
@@ -138,11 +148,15 @@ def write_policy(path: Path, policy: Policy) -> None:
     write_whole(path / "policy.msgpack", serialization.to_bytes(jax.device_get(policy)))
 
 
+def write_metrics(path: Path, rows: Iterable[Mapping[str, float]]) -> None:
+    """Write a line per row in place of what there is, whole or not at all."""
+    write_whole(path / "metrics.jsonl", _lines(rows).encode())
+
+
 def append_metrics(path: Path, rows: Iterable[Mapping[str, float]]) -> None:
-    """Append a line per row; what is not a finite number becomes null, since JSON has no NaN."""
-    lines = "".join(json.dumps({k: v if math.isfinite(v) else None for k, v in row.items()}) + "\n" for row in rows)
+    """Append a line per row."""
     with (path / "metrics.jsonl").open("a") as file:
-        file.write(lines)
+        file.write(_lines(rows))
 
 
 def read_metrics(path: Path) -> dict[str, list[float]]:
@@ -175,6 +189,11 @@ def load_run(path: str | Path) -> Run:
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError("run", path, f"a finished run directory; {_reason(error)}") from error
     return Run(manifest, config, policy)
+
+
+def _lines(rows: Iterable[Mapping[str, float]]) -> str:
+    """Rows as JSON, which has no NaN: what is not a finite number becomes null."""
+    return "".join(json.dumps({k: v if math.isfinite(v) else None for k, v in row.items()}) + "\n" for row in rows)
 
 
 def _program() -> str:

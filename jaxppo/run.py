@@ -9,14 +9,15 @@ import jax
 import numpy as np
 
 from jaxppo import results
+from jaxppo.checkpoint import CHECKPOINT_SECONDS, UNFINISHED, read_checkpoint, start, write_checkpoint
 from jaxppo.config import Config
 from jaxppo.loggers import streams
-from jaxppo.loop import Training, agent_keys, begin, compile_program, interruption, logged, rows, stack
+from jaxppo.loop import Training, agent_keys, compile_program, interruption, joined, logged, rows
 from jaxppo.memory import check_memory
 from jaxppo.plot import write_curves
 from jaxppo.policy import evaluate
 from jaxppo.progress import Progress
-from jaxppo.settings import to_cells, to_settings
+from jaxppo.settings import to_cells
 
 __all__ = ["Outcome", "train_run"]
 
@@ -52,50 +53,69 @@ def train_run(
     log_interval: int = 1,
     eval_episodes: int = 128,
 ) -> Outcome:
-    """Train one agent and leave a run in the directory `path`, which `results.create` has made.
+    """Train one agent and leave a run in the directory `path`, which `results.open_run` has made for it.
 
-    Its metrics also go to the `loggers`, which `loggers.chosen` has checked.
+    It goes on from the checkpoint there, if there is one. Its metrics also go to the `loggers`, which `loggers.chosen`
+    has checked.
 
     An interrupt (SIGINT or SIGTERM) ends training after the current chunk, and what was learned so far is saved; a
     second one ends the process.
 
     Raises:
-        ConfigError: it takes more memory than there is, or a logger can't be reached; nothing has been trained then.
+        ConfigError: it takes more memory than there is, a logger can't be reached, or the checkpoint can't be read;
+            nothing has been trained then.
     """
-    manifest = {**results.describe(), "seed": seed, "config": to_settings(config)}
-    results.write_manifest(path, {**manifest, "status": "running"})
+    checkpoint = read_checkpoint(path)
     agents = {"": {**to_cells(config), "seed": seed}}
     with interruption() as interrupted, streams(loggers, path, agents, config.num_updates, log_interval) as opened:
-        key_train, key_evaluate = agent_keys(seed)
-        configs = stack([config])
         began = time.perf_counter()
         program = compile_program(config, 1)
         check_memory(config, program.peak_bytes, len(program.agents.devices))
-        training = Training(program, configs, begin(program.agents, configs, key_train[None]))
+        training = start(program, [config], [seed], checkpoint)
         compile_seconds = time.perf_counter() - began  # of what it begins with too
         progress.note(f"compiled in {compile_seconds:.1f} s")
-        status, lost = "finished", None
+        kept = [] if checkpoint is None else [checkpoint.metrics]
+        results.write_metrics(path, _rows(config, kept, log_interval))  # others may be of after the checkpoint
+        for metrics in kept:
+            opened.log(metrics)
+            progress.note(f"going on after update {training.done}")
+        status, lost, saved = "finished", None, training.seconds
         while training.done < config.num_updates and status == "finished":
+            done = training.done
             metrics = training.advance(config.num_updates)
-            updates = np.arange(training.done - metrics["env_steps"].shape[1], training.done) + 1
-            kept = logged(updates, config.num_updates, log_interval)
-            results.append_metrics(path, rows({name: values[:, kept] for name, values in metrics.items()}, 0))
+            kept.append(metrics)
+            results.append_metrics(path, _rows(config, [metrics], log_interval, done))
             opened.log(metrics)
             progress.advance(training.done * config.batch_size, training.rate * config.batch_size, metrics)
             if interrupted and training.done < config.num_updates:
                 status = "interrupted"
-            lost = _lost(updates[~np.isfinite(metrics["grad_norm"][0])], training)
+            lost = _lost(done + 1 + np.flatnonzero(~np.isfinite(metrics["grad_norm"][0])), training)
             if lost:
                 status = "diverged"
+            elif status == "interrupted" or training.seconds - saved > CHECKPOINT_SECONDS:
+                write_checkpoint(path, [0], training, joined(kept))
+                saved = training.seconds
     progress.close()
     returns = None
     if status != "diverged":
         policy = jax.tree.map(lambda x: x[0], jax.device_get(training.states.policy))  # from all devices to one
         results.write_policy(path, policy)
-        returns = np.asarray(evaluate(config, policy, key_evaluate, eval_episodes))
+        returns = np.asarray(evaluate(config, policy, agent_keys(seed)[1], eval_episodes))
     outcome = Outcome(status, training.done, compile_seconds, training.seconds, returns, lost)
-    _finish(path, manifest, config, outcome)
+    _finish(path, config, outcome)
     return outcome
+
+
+def _rows(
+    config: Config, chunks: Sequence[dict[str, np.ndarray]], log_interval: int, done: int = 0
+) -> list[dict[str, Any]]:
+    """A row for each update that is logged, of metrics [1, updates] in chunks, after so many updates `done` before."""
+    if not chunks:
+        return []
+    metrics = joined(chunks)
+    updates = done + 1 + np.arange(metrics["env_steps"].shape[1])
+    kept = logged(updates, config.num_updates, log_interval)
+    return rows({name: values[:, kept] for name, values in metrics.items()}, 0)
 
 
 def _lost(updates: np.ndarray, training: Training) -> str | None:
@@ -105,7 +125,8 @@ def _lost(updates: np.ndarray, training: Training) -> str | None:
     return None if training.finite().all() else f"a parameter after update {training.done}"
 
 
-def _finish(path: Path, manifest: dict[str, Any], config: Config, outcome: Outcome) -> None:
+def _finish(path: Path, config: Config, outcome: Outcome) -> None:
+    manifest = results.read_manifest(path)
     summary: dict[str, Any] = {
         "status": outcome.status,
         "num_updates": outcome.num_updates,
@@ -122,6 +143,8 @@ def _finish(path: Path, manifest: dict[str, Any], config: Config, outcome: Outco
             "std_return": float(outcome.returns.std()),
         }
     results.write_manifest(path, {**manifest, **summary})
+    if outcome.status != "interrupted":
+        (path / UNFINISHED).unlink(missing_ok=True)
     metrics = results.read_metrics(path)
     if metrics:
         name = manifest["config"]["env"]

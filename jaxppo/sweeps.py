@@ -11,17 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxppo import results, tables
-from jaxppo.checkpoint import Checkpoint, read_checkpoint, restore, write_checkpoint
+from jaxppo import tables
+from jaxppo.checkpoint import CHECKPOINT_SECONDS, UNFINISHED, Checkpoint, read_checkpoint, start, write_checkpoint
 from jaxppo.config import Config
-from jaxppo.devices import fill
 from jaxppo.fields import check, is_real, is_whole
 from jaxppo.files import filling
 from jaxppo.loggers import Streams, chosen, streams
-from jaxppo.loop import Program, Training, agent_keys, begin, compile_program, interruption, shapes, stack
+from jaxppo.loop import Program, Training, compile_program, interruption, joined
 from jaxppo.memory import MEMORY_SHARE, free_bytes
 from jaxppo.plan import Plan, plan
 from jaxppo.population import Evolution, Population
@@ -29,8 +27,6 @@ from jaxppo.progress import Progress, Silent
 from jaxppo.settings import to_cells
 
 __all__ = ["sweep"]
-
-CHECKPOINT_SECONDS = 60.0
 
 
 def sweep(
@@ -88,7 +84,7 @@ def sweep(
         path = Path(name)
         settings = {"population": population and population.settings(), "log_interval": int(log_interval)}
         agents = tables.agents_table(planned, labels)
-        make = partial(tables.open_sweep, path, agents, settings, results.describe(), overwrite=overwrite)
+        make = partial(tables.open_sweep, path, agents, settings, overwrite=overwrite)
         budget = None if memory_gib is None else int(memory_gib * 2**30)
         with filling(path, make, tables.begun):
             work = _Sweep(planned, path, population, names, log_interval, budget, progress or Silent(), interrupted)
@@ -118,14 +114,13 @@ class _Sweep:
         self.budget = budget
         self.progress = progress
         self.interrupted = interrupted
-        self.unfinished = path / "unfinished.msgpack"
         self.steps = 0  # of agents that are done
 
     def run(self) -> str:
         """Train what is not finished yet."""
         finished = tables.finished_agents(self.path)
         self.steps = self.plan.steps(finished)
-        checkpoint = read_checkpoint(self.unfinished) if self.unfinished.is_file() else None
+        checkpoint = read_checkpoint(self.path)
         for group in self.plan.groups:
             todo = [agent for agent in group if agent not in finished]
             program = None
@@ -174,18 +169,19 @@ class _Sweep:
 
     def _train(self, program: Program, agents: list[int], checkpoint: Checkpoint | None = None) -> None:
         """Train agents to their end, or until an interrupt, and write what there is then."""
-        training = self._start(program, agents, checkpoint)
+        configs, seeds = zip(*((self.plan.configs[agent], self.plan.seeds[agent]) for agent in agents), strict=True)
+        training = start(program, configs, seeds, checkpoint)
         kept = [] if checkpoint is None else [checkpoint.metrics]
         with self._open(agents) as opened:
             for metrics in kept:
                 opened.log(metrics)
             self._advance(training, agents, kept, opened)
-            if training.done == self.plan.configs[agents[0]].num_updates:
-                tables.write_metrics(self.path, agents, _join(kept), self.log_interval)
-                self.unfinished.unlink(missing_ok=True)
+            if training.done == configs[0].num_updates:
+                tables.write_metrics(self.path, agents, joined(kept), self.log_interval)
+                (self.path / UNFINISHED).unlink(missing_ok=True)
                 self.steps += self.plan.steps(agents)
             elif kept:
-                self._save(training, agents, kept)
+                write_checkpoint(self.path, agents, training, joined(kept))
 
     def _advance(
         self, training: Training, agents: list[int], kept: list[dict[str, np.ndarray]], opened: Streams
@@ -206,7 +202,7 @@ class _Sweep:
             done = self.steps + steps * training.done // num_updates
             self.progress.advance(done, training.rate * steps / num_updates, kept[-1])
             if training.seconds - saved > CHECKPOINT_SECONDS:
-                self._save(training, agents, kept)
+                write_checkpoint(self.path, agents, training, joined(kept))
                 saved = training.seconds
 
     def _open(self, agents: list[int]) -> AbstractContextManager[Streams]:
@@ -214,25 +210,3 @@ class _Sweep:
         configs, seeds = self.plan.configs, self.plan.seeds
         settings = {f"agent_{i:05}": {**to_cells(configs[i]), "seed": seeds[i]} for i in agents}
         return streams(self.loggers, self.path, settings, configs[agents[0]].num_updates, self.log_interval)
-
-    def _start(self, program: Program, agents: list[int], checkpoint: Checkpoint | None) -> Training:
-        """Agents at their beginning or where the checkpoint has them; the last one fills the program up."""
-        configs = stack([self.plan.configs[agent] for agent in agents])
-        keys = jnp.stack([agent_keys(self.plan.seeds[agent])[0] for agent in agents])
-        if checkpoint is None:
-            configs, keys = fill((configs, keys), program.agents.num_agents)
-            return Training(program, configs, begin(program.agents, configs, keys))
-        like = (configs, shapes(configs, len(agents)))
-        configs, states = fill(restore(checkpoint.leaves, like), program.agents.num_agents)
-        return Training(program, configs, states, checkpoint.done, checkpoint.seconds)
-
-    def _save(self, training: Training, agents: list[int], kept: list[dict[str, np.ndarray]]) -> None:
-        """Write a checkpoint of agents under way."""
-        tree = jax.tree.map(lambda x: x[: len(agents)], (training.configs, training.states))
-        done, seconds = training.done, training.seconds
-        write_checkpoint(self.unfinished, agents, training.num_agents, done, seconds, _join(kept), tree)
-
-
-def _join(chunks: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Metrics of one chunk after the other, [R, updates]."""
-    return {name: np.concatenate([chunk[name] for chunk in chunks], axis=1) for name in chunks[-1]}

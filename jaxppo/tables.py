@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxppo.checkpoint import read_checkpoint
+from jaxppo.checkpoint import UNFINISHED, read_checkpoint
 from jaxppo.fields import ConfigError, check
 from jaxppo.files import write_whole
 from jaxppo.loop import logged
 from jaxppo.plan import Plan
-from jaxppo.results import continued, read_manifest, write_manifest
+from jaxppo.results import continued, launched, read_manifest, write_manifest
 from jaxppo.settings import to_cells
 
 __all__ = [
@@ -92,9 +92,7 @@ def agents_table(planned: Plan, labels: Sequence[str] | None = None) -> pd.DataF
     return table
 
 
-def open_sweep(
-    path: Path, agents: pd.DataFrame, settings: Mapping[str, Any], manifest: Mapping[str, Any], *, overwrite: bool
-) -> None:
+def open_sweep(path: Path, agents: pd.DataFrame, settings: Mapping[str, Any], *, overwrite: bool) -> None:
     """Make the directory of a sweep, or go on with that of the same one: of the same agents and settings.
 
     Raises:
@@ -104,15 +102,13 @@ def open_sweep(
     fingerprint = hashlib.sha256(identity.encode()).hexdigest()
     ours = "a new directory, or that of a sweep of jaxppo's"
     same = "a new directory, or one of the very same sweep to go on with; or add --overwrite"
-    known = continued(path, "agents", fingerprint, ours, same, overwrite=overwrite)
+    known = continued(path, {"agents": fingerprint}, ours, same, overwrite=overwrite)
     if known and known["status"] == "finished" and finished_agents(path) == set(agents["agent"]):
         return  # nothing is left to do
-    earlier = [*known["earlier"], {name: known[name] for name in manifest}] if known else []
     try:
         (path / "metrics").mkdir(parents=True, exist_ok=True)
         _write_table(path / "agents.parquet", agents)
-        content = {**manifest, **settings, "agents": fingerprint, "earlier": earlier, "status": "running"}
-        write_manifest(path, content)
+        launched(path, known, {**settings, "agents": fingerprint})
     except OSError as error:
         raise ConfigError("out", path, f"a directory that can be written; {error.strerror}") from error
 
@@ -124,7 +120,7 @@ def close_sweep(path: Path, status: str) -> None:
 
 def begun(path: Path) -> bool:
     """Whether the directory of a sweep has any metrics."""
-    return (path / "unfinished.msgpack").is_file() or bool(finished_agents(path))
+    return (path / UNFINISHED).is_file() or bool(finished_agents(path))
 
 
 def finished_agents(path: Path) -> set[int]:
@@ -143,10 +139,9 @@ def write_metrics(path: Path, agents: Sequence[int], metrics: Mapping[str, np.nd
 
 def _under_way(path: Path, manifest: Mapping[str, Any], agents: pd.DataFrame) -> list[pd.DataFrame]:
     """The metrics of the agents in the checkpoint, if there is one."""
-    file = path / "unfinished.msgpack"
-    if not file.is_file() or "log_interval" not in manifest:  # or it is an earlier version's
+    checkpoint = read_checkpoint(path) if "log_interval" in manifest else None  # not of an earlier version
+    if checkpoint is None:
         return []
-    checkpoint = read_checkpoint(file)
     one = agents[agents["agent"] == checkpoint.agents[0]].iloc[0]
     num_updates = one["total_timesteps"] // (one["num_envs"] * one["num_steps"])
     kept = logged(np.arange(1, checkpoint.done + 1), num_updates, manifest["log_interval"])

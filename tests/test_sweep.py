@@ -3,7 +3,6 @@
 import importlib
 import json
 import re
-import signal
 import subprocess
 import sys
 
@@ -11,6 +10,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from recorder import Recorder
 from sweep_tables import make, write
 
 import jaxppo
@@ -18,7 +18,7 @@ from jaxppo.cli import main
 from jaxppo.loop import compile_program
 from jaxppo.plan import plan
 from jaxppo.progress import Silent
-from jaxppo.results import create, read_metrics
+from jaxppo.results import open_run, read_metrics
 from jaxppo.run import train_run
 
 UPDATES = 6
@@ -29,21 +29,6 @@ def config(learning_rate=1e-3, clip_eps=0.2, **changes):
     learner = jaxppo.SGD(learning_rate=learning_rate, objective=jaxppo.Clip(clip_eps=clip_eps), num_epochs=2)
     small = {"num_envs": 4, "num_steps": 32, "total_timesteps": UPDATES * 128, "network": jaxppo.MLP(hidden=(8,))}
     return jaxppo.Config(env="CartPole-v1", learner=learner, **{**small, **changes})
-
-
-class Recorder(Silent):
-    """Remembers what it is told, and interrupts after so many chunks."""
-
-    def __init__(self, chunks=None):
-        self.notes, self.steps, self.chunks = [], [], chunks
-
-    def note(self, text):
-        self.notes.append(text)
-
-    def advance(self, steps, rate, metrics):
-        self.steps.append(steps)
-        if len(self.steps) == self.chunks:
-            signal.raise_signal(signal.SIGINT)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +53,7 @@ def test_agents_are_those_of_single_runs(finished, tmp_path):
         assert (row["agent"], row["setting"], row["seed"]) == (agent, agent // 3, seed)
         assert row["learning_rate"] == rate
         path = tmp_path / str(agent)
-        create(path, overwrite=False)
+        open_run(path, config(rate), seed)
         train_run(config(rate), seed, path, Silent(), eval_episodes=1)
         run = read_metrics(path)
         ours = results.metrics[results.metrics["agent"] == agent]
@@ -110,7 +95,7 @@ def test_an_interrupt_after_the_last_update_stops_nothing(tmp_path, monkeypatch)
     assert results.manifest["status"] == "finished"
     assert list(results.agents["status"]) == ["finished"] * 2
     path = tmp_path / "run"
-    create(path, overwrite=False)
+    open_run(path, config(), 0)
     last = Recorder(UPDATES)
     assert train_run(config(), 0, path, last, eval_episodes=1).status == "finished"
     assert len(last.steps) == UPDATES
@@ -242,9 +227,9 @@ def test_a_directory_is_one_process_at_a_time(tmp_path, monkeypatch):
 
 def test_exhausted_memory_halves_the_share(finished, monkeypatch):
     """A device that runs out in the middle, whatever was measured before."""
-    import jaxppo.sweeps as sweeps
+    import jaxppo.checkpoint as checkpoint
 
-    real, calls = sweeps.begin, []
+    real, calls = checkpoint.begin, []
 
     def begin(agents, configs, keys):
         calls.append(len(keys))
@@ -252,7 +237,7 @@ def test_exhausted_memory_halves_the_share(finished, monkeypatch):
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
         return real(agents, configs, keys)
 
-    monkeypatch.setattr(sweeps, "begin", begin)
+    monkeypatch.setattr(checkpoint, "begin", begin)
     results = jaxppo.sweep([config(1e-3), config(3e-3)], [5, 1, 9])
     assert calls[0] == 6
     assert max(calls[-3:]) <= 2

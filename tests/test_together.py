@@ -276,7 +276,7 @@ def test_a_run_on_two_devices(tmp_path, monkeypatch):
     config = jaxppo.Config(**{**SMALL, "total_timesteps": 2560})
     for name, samples in (("one", 10**6), ("two", 1)):
         monkeypatch.setattr(devices, "PARTNER_SAMPLES", samples)
-        results.create(tmp_path / name, overwrite=False)
+        results.open_run(tmp_path / name, config, 0)
         outcome = train_run(config, 0, tmp_path / name, Silent(), eval_episodes=4)
         assert outcome.status == "finished"
         assert outcome.returns.shape == (4,)

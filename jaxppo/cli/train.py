@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
 
     @dataclass(frozen=True)
     class Train(settings):  # type: ignore[valid-type, misc]
-        """Train one agent, evaluate it, and leave a run directory.
+        """Train one agent, evaluate it, and leave a run directory; launched again, a run that was stopped goes on.
 
         Flags win over the TOML file, the file over the environment's preset, and the preset over the defaults shown.
         Those of the network, the learner and the objective are shown for the ones chosen.
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
         seed: int = 0
         """Seed of everything random."""
         out: Path | None = None
-        """Run directory; runs/ENV_SEED_TIME if left out."""
+        """Run directory, new or of this very run to go on with; runs/ENV_SEED_TIME if left out."""
         overwrite: bool = False
         """Replace an existing run directory."""
         log_interval: int = 1
@@ -57,7 +57,8 @@ def main(argv: list[str]) -> int:
     path = args.out or Path("runs") / f"{config.make_env().name}_{args.seed}_{datetime.now():%Y%m%d-%H%M%S-%f}"
     console = Console(highlight=False, soft_wrap=True)
     total = config.num_updates * config.batch_size
-    with filling(path, partial(results.create, path, overwrite=args.overwrite), results.begun):
+    make = partial(results.open_run, path, config, args.seed, args.log_interval, overwrite=args.overwrite)
+    with filling(path, make, results.begun):
         console.print(_brief(to_settings(config)))
         console.print(f"{count(total)} steps in {config.num_updates} updates of {config.num_envs} × {config.num_steps}")
         live = console.is_terminal and not args.quiet
@@ -70,6 +71,8 @@ def main(argv: list[str]) -> int:
     if outcome.returns is not None:
         console.print(summary(outcome.returns, "greedy"))
     console.print(f"run directory: {path}")
+    if outcome.status == "interrupted":
+        console.print(f"the same command with --out {path} goes on from here")
     if outcome.status == "diverged":
         print(f"jaxppo train: not finite: {outcome.lost}", file=sys.stderr)
     return {"finished": 0, "diverged": 1, "interrupted": 130}[outcome.status]

@@ -12,7 +12,7 @@ import pandas as pd
 
 from jaxppo.fields import ConfigError
 from jaxppo.files import write_whole
-from jaxppo.results import continued, describe, read_manifest, write_manifest
+from jaxppo.results import continued, launched, read_manifest, write_manifest
 
 __all__ = ["Point", "add_point", "close_points", "open_points", "read_points"]
 
@@ -54,14 +54,12 @@ def open_points(path: Path, measured: Mapping[str, Any], *, overwrite: bool) -> 
     Raises:
         ConfigError: there is something else, or the directory can't be written.
     """
-    made = describe()
     ours = "a new directory, or that of the same experiment"
     same = "a new directory, or one of the very same settings and device to go on with; or add --overwrite"
-    known = continued(path, "measured", measured, ours, same, overwrite=overwrite)
-    earlier = [*known["earlier"], {name: known[name] for name in made}] if known else []
+    known = continued(path, {"measured": measured}, ours, same, overwrite=overwrite)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        write_manifest(path, {**made, "measured": measured, "earlier": earlier, "status": "running"})
+        launched(path, known, {"measured": measured})
     except OSError as error:
         raise ConfigError("out", path, f"a directory that can be written; {error.strerror}") from error
 
