@@ -26,6 +26,8 @@ import record
 import report
 from cases import CASES
 
+from jaxppo.cores import cpu_name
+
 HERE = Path(__file__).resolve().parent
 TIMEOUT = 1800  # seconds for a measurement, after which a trainer hangs rather than works
 
@@ -100,7 +102,7 @@ def measure(name: str, case: str, flags: Sequence[str]) -> dict[str, Any]:
     return {
         **row,
         "start_s": round(start_s, 2),
-        "machine": f"{os.cpu_count()} × {platform.machine()} cores, Python {platform.python_version()}",
+        "machine": f"{os.cpu_count()} cores of {cpu_name()}, Python {platform.python_version()}",
         "git_revision": revision(),
         "command": shlex.join(["python", os.path.relpath(sys.argv[0], HERE.parent), *sys.argv[1:]]),
     }

@@ -8,7 +8,6 @@ stay; the table and the picture are made of all of them.
 
 import argparse
 import json
-import platform
 import time
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from scipy import stats
 
 import jaxppo
 from jaxppo.compilation import compiler_options
+from jaxppo.cores import cpu_name
 from jaxppo.presets import PRESETS
 
 # What there is to reach, and who says so.
@@ -100,7 +100,7 @@ def train(name: str, config: jaxppo.Config, seeds: int) -> tuple[dict, np.ndarra
         "compile_seconds": round(compiled - began, 1),
         "train_seconds": round(ended - compiled, 1),
         "jax": jax.__version__,
-        "device": f"{jax.devices()[0].device_kind}, {platform.machine()}",
+        "device": cpu_name() if jax.default_backend() == "cpu" else jax.devices()[0].device_kind,
         "git_revision": revision(),
     }
     print(json.dumps(row), flush=True)

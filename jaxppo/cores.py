@@ -1,12 +1,26 @@
-"""How many cores of the CPU this process may use."""
+"""The cores of the CPU: how many this process may use, and what they are."""
 
 import math
 import os
+import platform
 from pathlib import Path
 
-__all__ = ["num_cores"]
+__all__ = ["cpu_name", "num_cores"]
 
-GROUPS = Path("/sys/fs/cgroup")
+GROUPS, CPUINFO = Path("/sys/fs/cgroup"), Path("/proc/cpuinfo")
+
+
+def cpu_name() -> str:
+    """What the CPU is called, with family and model, which names may leave out; its architecture if nothing tells."""
+    try:
+        lines = CPUINFO.read_text().partition("\n\n")[0].splitlines()  # of the first core
+    except (OSError, UnicodeDecodeError):
+        lines = []
+    said = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    name = said.get("model name") or platform.machine()
+    if "cpu family" not in said or "model" not in said:
+        return name
+    return f"{name} (family {said['cpu family']}, model {said['model']})"
 
 
 def num_cores() -> int:

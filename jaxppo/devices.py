@@ -28,6 +28,8 @@ CORE_SAMPLES, SHARED_SAMPLES = 2**11, 2**14
 # Samples of a minibatch that are worth a core, where several train one agent.
 PARTNER_SAMPLES = 2**9
 
+_known_apart: dict[Any, bool] = {}  # by the structure of a config, which says all that matters; tracing it takes 20 ms
+
 
 def use_cores() -> None:
     """Have JAX take each core of the CPU for a device, over which `train_agents` spreads agents, or one agent's work.
@@ -159,9 +161,13 @@ def _apart(config: "Config") -> bool:
     """Whether two devices learn a network each."""
     if not isinstance(config.learner, SGD) or not config.learner.separate:
         return False  # before anything is traced for it
-    network = config.make_network()
-    params = jax.eval_shape(network.init, jax.random.key(0))
-    return config.learner.apart(network, params, config.make_env().observation, config.minibatch_size) is not None
+    kind = jax.tree.structure(config)
+    if kind not in _known_apart:
+        network = config.make_network()
+        params = jax.eval_shape(network.init, jax.random.key(0))
+        halves = config.learner.apart(network, params, config.make_env().observation, config.minibatch_size)
+        _known_apart[kind] = halves is not None
+    return _known_apart[kind]
 
 
 def lanes(num_agents: int, batch_size: int, devices: tuple[jax.Device, ...]) -> int:

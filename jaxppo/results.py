@@ -23,6 +23,7 @@ import jax
 from flax import serialization
 
 from jaxppo.config import Config
+from jaxppo.cores import cpu_name
 from jaxppo.fields import ConfigError, check
 from jaxppo.files import set_aside, write_whole
 from jaxppo.settings import from_settings, to_settings
@@ -85,13 +86,14 @@ def begun(path: Path) -> bool:
 
 def describe() -> dict[str, Any]:
     """What a manifest says about where its numbers come from."""
+    device = jax.devices()[0]
     return {
         "command": shlex.join([_program(), *sys.argv[1:]]),
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "device": {
             "platform": jax.default_backend(),
-            "kind": jax.devices()[0].device_kind,
+            "kind": cpu_name() if device.platform == "cpu" else device.device_kind,
             "count": jax.device_count(),
         },
         "git_revision": _git_revision(),

@@ -1,6 +1,7 @@
 """Tests of `jaxppo.cores`: what a process may run on, and quotas as Linux shows them in a container."""
 
 import os
+import platform
 
 import pytest
 
@@ -18,6 +19,34 @@ QUOTAS = {
     "version 1, no limit": ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
     "version 1": ({"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "50000\n"}, 4),
 }
+
+
+CPUINFO = """\
+processor\t: 0
+cpu family\t: 25
+model\t\t: 17
+model name\t: AMD EPYC
+
+processor\t: 1
+model name\t: another
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (CPUINFO, "AMD EPYC (family 25, model 17)"),
+        ("model name: Neoverse: N1\n", "Neoverse: N1"),
+        ("processor\t: 0\nBogoMIPS\t: 50.00\n", platform.machine()),
+        (None, platform.machine()),
+    ],
+)
+def test_the_name_of_the_cpu(text, expected, tmp_path, monkeypatch):
+    """As Linux tells it of the first core; elsewhere the architecture."""
+    if text is not None:
+        (tmp_path / "cpuinfo").write_text(text)
+    monkeypatch.setattr(cores, "CPUINFO", tmp_path / "cpuinfo")
+    assert cores.cpu_name() == expected
 
 
 @pytest.mark.parametrize(("files", "expected"), QUOTAS.values(), ids=QUOTAS)
