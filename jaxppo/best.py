@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from jaxppo.fields import ConfigError
+from jaxppo.files import write_whole
 from jaxppo.scoring import perturbed, score_table, summarise
 from jaxppo.settings import KINDS, from_settings, to_settings
 from jaxppo.tables import Results
@@ -38,7 +39,7 @@ def write_best(best: Mapping[str, Mapping[str, Any]], path: Path) -> list[Path]:
     files = []
     for env, settings in best.items():
         files.append(path / f"best_{env.replace('/', '_')}.toml")
-        files[-1].write_text(to_toml(settings), encoding="utf-8")
+        write_whole(files[-1], to_toml(settings).encode())
     return files
 
 

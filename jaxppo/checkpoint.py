@@ -84,12 +84,12 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
         ConfigError: it can't be read.
     """
     file = path / UNFINISHED
-    if not file.is_file():
-        return None
     try:
         content = serialization.msgpack_restore(file.read_bytes())
         leaves = [content["leaves"][str(i)] for i in range(len(content["leaves"]))]
         return Checkpoint(**{**content, "leaves": leaves})
+    except FileNotFoundError:
+        return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError("out", file, f"a readable checkpoint, or no such file; {error}") from error
 
@@ -155,6 +155,8 @@ def restore(saved: Sequence[Any], like: Any) -> Any:
         raise ConfigError("checkpoint", f"{len(saved)} arrays", f"one of {len(shapes)} arrays")
     leaves = []
     for array, shape in zip(saved, shapes, strict=True):
+        if not isinstance(array, np.ndarray | np.generic | dict):
+            raise ConfigError("checkpoint", type(array).__name__, "an array")
         if is_key := isinstance(array, dict):
             leaf = jax.random.wrap_key_data(jnp.asarray(array["data"]), impl=array["kind"])
         else:

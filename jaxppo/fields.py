@@ -86,7 +86,14 @@ def number(
         inside = (array >= low) & (array <= high) & (array > above)
         return array.size > 0 and bool(np.all(inside if infinite else inside & np.isfinite(array)))
 
-    return _field(default, ok, allowed, static=False, limits=(max(low, above), high), initial=initial)
+    lowest = low if above == -math.inf else max(low, _above(above))
+    return _field(default, ok, allowed, static=False, limits=(lowest, high), initial=initial)
+
+
+def _above(limit: float) -> float:
+    """The least number above a limit >= 0, in the precision of training and not so small that it counts as 0 there."""
+    least = np.nextafter(np.float32(limit), np.float32(np.inf))
+    return float(max(least, np.finfo(np.float32).tiny))
 
 
 def whole(*, default: int, minimum: int) -> Any:

@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator, NullLocator
 from jaxppo import stats
 from jaxppo.files import write_whole
 from jaxppo.plot import COLOURS
-from jaxppo.scoring import AGGREGATES, aggregate, perturbed, score_table, shared_settings, swept, texts
+from jaxppo.scoring import AGGREGATES, aggregate, perturbed, ranked, score_table, shared_settings, swept, texts
 from jaxppo.tables import Results
 
 __all__ = ["Drawn", "aggregates", "draw_all", "learning_curves", "profiles", "save", "sensitivity"]
@@ -137,9 +137,9 @@ def profiles(results: Results) -> Drawn:
     """The share of runs above each normalised score, for each setting."""
     table = score_table(results)
     shared = shared_settings(table)
-    ranked = sorted(shared, key=lambda label: -float(stats.mean(shared[label])))
-    labels = ranked if len(ranked) <= MOST_LINES else ranked[:BEST_LINES]
-    note = f"; the best {len(labels)} of {len(ranked)} settings" if len(labels) < len(ranked) else ""
+    best_first = _by_mean(table, shared)
+    labels = best_first if len(best_first) <= MOST_LINES else best_first[:BEST_LINES]
+    note = f"; the best {len(labels)} of {len(best_first)} settings" if len(labels) < len(best_first) else ""
     pooled = np.concatenate([runs for label in labels for runs in shared[label].values()])
     thresholds = np.linspace(max(min(pooled.min(), 0.0), -1.0), min(pooled.max(), 2.0) * 1.02, 101)
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -209,12 +209,18 @@ def _chosen(table: pd.DataFrame) -> tuple[dict[str, list[str]], str]:
         return {env: list(dict.fromkeys(table.loc[table["env"] == env, "label"])) for env in envs}, ""
     shared = shared_settings(table)
     if len(envs) > 1 and len(shared) == total:
-        best = sorted(shared, key=lambda label: -float(stats.mean(shared[label])))[:BEST_LINES]
+        best = _by_mean(table, shared)[:BEST_LINES]
         return dict.fromkeys(envs, best), f"; the best {BEST_LINES} of {total} settings over all environments"
-    means = table.groupby(["env", "label"])["score"].mean()
-    best_of = {env: list(means[env].nlargest(BEST_LINES).index) for env in envs}
+    by_env = {env: table[table["env"] == env] for env in envs}
+    means = {env: rows.groupby("label")["score"].mean().to_dict() for env, rows in by_env.items()}
+    best_of = {env: ranked(by_env[env], means[env])[:BEST_LINES] for env in envs}
     where = "" if len(envs) == 1 else " in each environment"
     return best_of, f"; the best {BEST_LINES} of {total} settings{where}"
+
+
+def _by_mean(table: pd.DataFrame, shared: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:
+    """The labels of `shared_settings`, the highest mean first."""
+    return ranked(table, {label: float(stats.mean(by_env)) for label, by_env in shared.items()})
 
 
 def _curves(metrics: pd.DataFrame, x: str) -> tuple[np.ndarray, dict[int, np.ndarray]]:

@@ -20,6 +20,7 @@ import numpy as np
 from jaxppo.compilation import compiler_options, uncollected
 from jaxppo.config import Config, canonical
 from jaxppo.devices import Spread, fill, spread
+from jaxppo.fields import check
 from jaxppo.training import init_step, update_step, with_all_envs, with_own_envs
 from jaxppo.types import Metrics, TrainState
 
@@ -125,7 +126,13 @@ def shapes(configs: Config, num_agents: int) -> TrainState:
 
 
 def compile_program(config: Config, num_agents: int, devices: tuple[jax.Device, ...] | None = None) -> Program:
-    """Compile the training of agents like `config`, how many and where as `jaxppo.devices.spread` says."""
+    """Compile the training of agents like `config`, how many and where as `jaxppo.devices.spread` says.
+
+    Raises:
+        ConfigError: JAX is not to compile anything.
+    """
+    settings: Any = jax.config
+    check(not settings.jax_disable_jit, "jax_disable_jit", True, "False here; jaxppo.train, init and update go without")
     began = time.perf_counter()
     agents = spread(config, num_agents, devices)
     configs = jax.eval_shape(lambda: fill(stack([config]), agents.num_agents))

@@ -43,13 +43,17 @@ class Population:
     seed: int = whole(default=0, minimum=0)
     """Seed of who follows whom, and of the changes."""
 
-    def check(self, config: Config, num_agents: int) -> None:
-        """Raise `ConfigError` if such agents can't be a population."""
-        known = [name for name, *_ in _numbers(config)]
+    def check(self, configs: Sequence[Config]) -> None:
+        """Raise `ConfigError` if such agents, which share a program, can't be a population."""
+        known = {name: limits for name, _, limits in _numbers(configs[0])}
         for name in self.perturb:
             allowed = f"a number in the config that training goes by; {suggest(name, known)}"
             check(name in known, "perturb", name, allowed)
-        check(num_agents >= 2, "population", num_agents, "at least two agents that share a program")
+            fixed = 0.0 if np.isinf(known[name][1]) else known[name][1]
+            values = {float(value) for config in configs for own, value, _ in _numbers(config) if own == name}
+            allowed = f"one that some agent has at another value than {fixed:g}, which no factor changes"
+            check(values != {fixed}, "perturb", name, allowed)
+        check(len(configs) >= 2, "population", len(configs), "at least two agents that share a program")
 
     def settings(self) -> dict[str, Any]:
         """As plain values."""
@@ -67,14 +71,15 @@ def evolve(
         key: PRNG key.
         configs: leaves [R].
         states: leaves [R, …].
-        scores: float [R], the higher the better; NaN is the worst.
+        scores: float [R], the higher the better; NaN is the worst, and so are agents with parameters that are not
+            finite, whatever they score.
 
     Returns:
         Configs and states, and whom each agent goes on from: int32 [R], itself unless replaced by a better one.
     """
     num_agents = scores.shape[0]
     count = jnp.clip(jnp.floor(population.fraction * num_agents), 1, num_agents // 2).astype(jnp.int32)
-    scores = jnp.where(jnp.isnan(scores), -jnp.inf, scores)
+    scores = jnp.where(jnp.isnan(scores) | ~_finite(states.policy.params), -jnp.inf, scores)
     rank = jnp.argsort(jnp.argsort(scores))  # 0 is the worst
     key_parents, key_changes = jax.random.split(key)
     best_first = jnp.argsort(-scores)
@@ -142,7 +147,7 @@ class Evolution:
             for name in ("episode_return", "episodes")
         )
         count = episodes.sum(axis=1)
-        total = np.sum(np.where(episodes > 0, returns * episodes, 0), axis=1)  # NaN of an agent that has diverged
+        total = np.sum(np.where(episodes > 0, returns * episodes, 0), axis=1)
         scores = np.where(count > 0, total / np.maximum(count, 1), np.nan)
         num_agents = len(self._agents)
         own = jax.tree.map(lambda x: x[:num_agents], (training.configs, training.states))

@@ -107,6 +107,6 @@ def _score(metrics: Mapping[str, np.ndarray]) -> float | None:
 
     Agents that have diverged are left out.
     """
-    returns, episodes = (metrics[name][:, -20:] for name in ("episode_return", "episodes"))
-    known = np.isfinite(returns) & (episodes > 0)
+    returns, episodes, norms = (metrics[name][:, -20:] for name in ("episode_return", "episodes", "grad_norm"))
+    known = np.isfinite(returns) & (episodes > 0) & np.isfinite(norms)
     return float(np.average(returns[known], weights=episodes[known])) if known.any() else None

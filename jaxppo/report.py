@@ -13,6 +13,7 @@ from jaxppo import stats
 from jaxppo.best import best_settings, to_toml, write_best
 from jaxppo.fields import ConfigError
 from jaxppo.figures import draw_all, save
+from jaxppo.files import write_whole
 from jaxppo.scoring import AGGREGATES, aggregate, perturbed, score_table, shared_settings, summarise, swept, texts
 from jaxppo.tables import Results
 
@@ -60,13 +61,13 @@ def write_report(results: Results, out: Path) -> None:
     try:
         figures = out.parent / "figures"
         figures.mkdir(parents=True, exist_ok=True)
-        summary.to_csv(out.parent / "summary.csv", index=False)
+        write_whole(out.parent / "summary.csv", summary.to_csv(index=False).encode())
         write_best(best, out.parent)
         drawn = []
         for name, (figure, caption) in draw_all(results).items():
             save(figure, figures / name)
             drawn.append(_figure((figures / f"{name}.svg").read_bytes(), caption))
-        out.write_text(_page(results, summary, best, drawn), encoding="utf-8")
+        write_whole(out, _page(results, summary, best, drawn).encode())
     except OSError as error:
         raise ConfigError("out", out, f"a file that can be written; {error.strerror}") from error
 

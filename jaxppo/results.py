@@ -170,10 +170,10 @@ def read_metrics(path: Path) -> dict[str, list[float]]:
     try:
         lines = (path / "metrics.jsonl").read_text().splitlines(keepends=True)
         rows = [json.loads(line) for line in lines if line.endswith("\n")]  # a killed run may leave half a line
-    except (OSError, ValueError) as error:
+        names = list(rows[0].keys()) if rows else []
+        return {name: [math.nan if row[name] is None else float(row[name]) for row in rows] for name in names}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError("run", path, f"a run directory with a readable metrics.jsonl; {_reason(error)}") from error
-    names = rows[0] if rows else ()
-    return {name: [math.nan if row[name] is None else row[name] for row in rows] for name in names}
 
 
 def load_run(path: str | Path) -> Run:
@@ -188,7 +188,7 @@ def load_run(path: str | Path) -> Run:
         config = from_settings(manifest["config"])
         like = jax.eval_shape(lambda: init(config, jax.random.key(0)).policy)
         policy = serialization.from_bytes(like, (path / "policy.msgpack").read_bytes())
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError("run", path, f"a finished run directory; {_reason(error)}") from error
     return Run(manifest, config, policy)
 

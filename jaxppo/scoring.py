@@ -1,6 +1,7 @@
 """Scores of a sweep's agents, what was swept, and summaries by setting."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ __all__ = [
     "labels",
     "perturbed",
     "random_scores",
+    "ranked",
     "score_table",
     "scores",
     "shared_settings",
@@ -42,7 +44,8 @@ AGGREGATES = {
 def scores(results: Results, fraction: float = 0.1) -> pd.Series:
     """Each agent's mean episode return over the last tenth of its updates, by agent.
 
-    Every logged update in which an episode ended counts the same; NaN for an agent without such an update there.
+    Every logged update in which an episode ended counts the same; NaN for an agent without such an update there, and
+    for one that diverged, whose returns may still be finite: those of an action that is always the same.
 
     Raises:
         ConfigError: no agent has a score, or a bad fraction.
@@ -52,6 +55,7 @@ def scores(results: Results, fraction: float = 0.1) -> pd.Series:
     last = results.metrics.groupby("agent")["update"].max().reindex(metrics["agent"]).to_numpy()
     tail = metrics["update"] > last - np.maximum(1, np.floor(fraction * last))
     means = metrics[tail].groupby("agent")["episode_return"].mean().reindex(results.agents["agent"])
+    means[(results.agents["status"] == "diverged").to_numpy()] = np.nan
     check(bool(means.notna().any()), "metrics", "no return", "those of an agent whose last updates ended an episode")
     return means.rename("score")
 
@@ -120,16 +124,21 @@ def texts(values: pd.Series) -> pd.Series:
 
 
 def score_table(results: Results) -> pd.DataFrame:
-    """A row for each agent that has a score: `agent`, `setting`, `seed`, `env`, `label`, `score` and `normalised`.
+    """A row for each agent with a score: `agent`, `setting`, `seed`, `env`, `label`, `lost`, `score` and `normalised`.
 
-    Normalised scores are 0 for a random policy and 1 for the mean score of the environment's best setting, as in table
-    1 of Schulman et al. 2017 (§6.1); NaN where no setting is better than random.
+    `lost` says whether other agents of its setting diverged. Normalised scores are 0 for a random policy and 1 for the
+    mean score of the environment's best setting, as in table 1 of Schulman et al. 2017 (§6.1); NaN where no setting is
+    better than random. The best is one that lost no agent, if there are any.
     """
+    diverged = results.agents["status"] == "diverged"
     table = results.agents[["agent", "setting", "seed", "env"]].assign(
-        label=labels(results.agents), score=scores(results).to_numpy()
+        label=labels(results.agents),
+        lost=diverged.groupby(results.agents["setting"]).transform("any"),
+        score=scores(results).to_numpy(),
     )
     table = table[table["score"].notna()].reset_index(drop=True)
-    best = table.groupby(["env", "setting"])["score"].mean().groupby("env").max().reindex(table["env"]).to_numpy()
+    means = table.groupby(["env", "lost", "setting"])["score"].mean().groupby(["env", "lost"]).max()
+    best = means.groupby("env").first().reindex(table["env"]).to_numpy()  # False, of what was not lost, comes first
     random = random_scores(results).reindex(table["env"]).to_numpy()
     learned = np.where(best > random, best - random, np.nan)
     return table.assign(normalised=(table["score"] - random) / learned)
@@ -138,7 +147,7 @@ def score_table(results: Results) -> pd.DataFrame:
 def summarise(results: Results) -> pd.DataFrame:
     """A row for each setting that has scores or diverged agents, the best of each environment first.
 
-    Settings with diverged agents come after those without, since means are of the agents that have a score.
+    Settings with diverged agents come after those without, since means are of the agents that are left.
 
     Columns: `env`, `setting`, the swept settings, `seeds` (with a score), `diverged` (agents that did), `mean`, `low`
     and `high` (95 % bootstrap interval of the mean; NaN for one seed), `iqm`, `worst`, `best`, `normalised` (mean),
@@ -194,8 +203,19 @@ def shared_settings(table: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
     return {label: by_env for label, by_env in found.items() if len(by_env) == envs}
 
 
+def ranked(table: pd.DataFrame, values: Mapping[str, float]) -> list[str]:
+    """The labels that have values, the highest first; those that lost an agent anywhere after the others.
+
+    Args:
+        table: from `score_table`.
+        values: by label.
+    """
+    lost = set(table.loc[table["lost"], "label"])
+    return sorted(values, key=lambda label: (label in lost, -values[label]))
+
+
 def aggregate(table: pd.DataFrame) -> dict[str, dict[str, stats.Estimate]]:
-    """Aggregates of normalised scores over all environments, by label and name, the highest IQM first.
+    """Aggregates of normalised scores over all environments, by label and name, `ranked` by IQM.
 
     Intervals are NaN for settings with a single seed somewhere.
 
@@ -211,13 +231,15 @@ def aggregate(table: pd.DataFrame) -> dict[str, dict[str, stats.Estimate]]:
             else stats.Estimate(statistic(by_env), np.array(np.nan), np.array(np.nan))
             for name, statistic in AGGREGATES.items()
         }
-    return dict(sorted(rows.items(), key=lambda item: -item[1]["IQM"].value))
+    iqms = {label: float(row["IQM"].value) for label, row in rows.items()}
+    return {label: rows[label] for label in ranked(table, iqms)}
 
 
 def _returns(results: Results) -> pd.DataFrame:
-    """The logged updates in which an episode ended."""
-    check("episode_return" in results.metrics, "metrics", "no updates", "those of at least one agent")
-    return results.metrics[np.isfinite(results.metrics["episode_return"])]
+    """The logged updates in which an episode ended, up to that in which an agent diverged."""
+    metrics = results.metrics
+    check("episode_return" in metrics, "metrics", "no updates", "those of at least one agent")
+    return metrics[np.isfinite(metrics["episode_return"]) & np.isfinite(metrics["grad_norm"])]
 
 
 def _text(value: Any, digits: int) -> str:

@@ -19,6 +19,8 @@ from jaxppo.settings import KINDS, applicable, every_field, from_settings, kinds
 
 __all__ = ["Range", "configs_of", "parse_values", "read_sweep"]
 
+RANGE_TABLE = "as a range {low = …, high = …}, with log = true to be even in its logarithm"
+
 
 class Range(NamedTuple):
     """Where a setting is drawn from: uniformly, or uniformly in its logarithm."""
@@ -133,8 +135,9 @@ def read_sweep(path: Path, own: Collection[str] = ()) -> dict[str, Any]:
                 continue
             fields = every_field()
             check(name in fields, name, value, _known(name))
-            if isinstance(value, Mapping) and value.keys() <= {"low", "high", "log"} and name != "env_params":
-                search[name] = _checked_range(name, value.get("low"), value.get("high"), value.get("log", False))
+            if isinstance(value, Mapping) and name != "env_params":
+                check({"low", "high"} <= value.keys() <= {"low", "high", "log"}, name, dict(value), RANGE_TABLE)
+                search[name] = _checked_range(name, value["low"], value["high"], value.get("log", False))
                 continue
             values = value if isinstance(value, list) else [value]
             search[name] = choices = tuple(tuple(each) if isinstance(each, list) else each for each in values)
@@ -166,7 +169,8 @@ def _checked_range(name: str, low: Any, high: Any, log: Any) -> Range:
     """A range of a setting that is a number."""
     numeric = all("limits" in field.metadata for field in every_field()[name])
     check(numeric, name, f"{low}:{high}", "values and no range, since it is not a real number")
-    ok = all(isinstance(each, int | float) and math.isfinite(each) for each in (low, high)) and isinstance(log, bool)
+    check(isinstance(log, bool), name, f"log={log!r}", "a range whose log is true or false")
+    ok = all(isinstance(each, int | float) and math.isfinite(each) for each in (low, high))
     check(ok and low < high, name, f"{low}:{high}", "a range of finite numbers, the lower one first")
     check(not log or low > 0, name, f"{low}:{high}:log", "a range above 0 for its logarithm")
     return Range(float(low), float(high), log)

@@ -181,7 +181,7 @@ def _cell(value: Any) -> Any:
         return " ".join(map(str, value))
     if isinstance(value, Mapping):
         return json.dumps(value)
-    value = np.asarray(value).item() if is_real(value) else value
+    value = np.asarray(value).item() if is_real(value) or isinstance(value, np.generic) else value
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 

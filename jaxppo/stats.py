@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxppo.fields import check
+from jaxppo.fields import check, is_real, is_whole
 
 __all__ = [
     "Estimate",
@@ -116,8 +116,10 @@ def estimate(
         confidence: probability that the interval is to cover.
 
     Raises:
-        ConfigError: bad scores, or a task with a single run.
+        ConfigError: bad scores, a task with a single run, or a number out of range.
     """
+    check(is_whole(resamples), "resamples", resamples, "a whole number >= 1")
+    check(is_real(confidence) and 0 < confidence < 1, "confidence", confidence, "a number > 0 and < 1")
     value = np.asarray(statistic(*scores))
     sets = [_tasks(each) for each in scores]
     fewest = min(task.shape[-1] for tasks in sets for task in tasks)

@@ -76,9 +76,13 @@ def sweep(
     if labels is not None:
         count = planned.settings[-1] + 1
         check(len(labels) == count, "labels", f"{len(labels)} of them", f"one for each config, {count}")
+        envs = dict(zip(planned.settings, (config.make_env().name for config in planned.configs), strict=True))
+        for number, label in enumerate(labels):
+            same = any(label == other and envs[i] == envs[number] for i, other in enumerate(labels[:number]))
+            check(not same, "labels", label, "another for each config of an environment")
     if population is not None:
         for group in planned.groups:
-            population.check(planned.configs[group[0]], len(group))
+            population.check([planned.configs[agent] for agent in group])
     directory: AbstractContextManager[Any] = tempfile.TemporaryDirectory() if out is None else nullcontext(out)
     with directory as name, interruption() as interrupted:
         path = Path(name)

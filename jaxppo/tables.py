@@ -43,7 +43,7 @@ class Results(NamedTuple):
         manifest: command, versions, device, git revision, status ("running", "interrupted" or "finished").
         agents: one row per agent: `agent` its number, `setting` that of its config, `seed`, `label` if its config was
             given one, then every setting by its flat name, missing where its config has none; `status` is "finished",
-            "diverged" where a logged gradient was not finite, or "unfinished".
+            "diverged" where its last logged gradient was not finite, or "unfinished".
         metrics: one row per agent and logged update: `agent`, `update` (from 1), `env_steps`, `wall_time` (seconds of
             training, compilation apart; shared by agents that trained together), and the rest of `Metrics` by name;
             of unfinished agents, as far as their checkpoint goes.
@@ -74,7 +74,7 @@ def load_results(path: str | Path) -> Results:
     metrics += [table[~table["agent"].isin(done)] for table in under_way]
     rows = pd.concat(metrics, ignore_index=True) if metrics else pd.DataFrame({"agent": [], "update": []})
     rows = rows.sort_values(["agent", "update"], ignore_index=True)
-    finite = dict(np.isfinite(rows["grad_norm"]).groupby(rows["agent"]).all()) if metrics else {}
+    finite = dict(np.isfinite(rows["grad_norm"]).groupby(rows["agent"]).last()) if metrics else {}
     words = {agent: "finished" if value else "diverged" for agent, value in finite.items() if agent in done}
     status = [words.get(agent, "unfinished") for agent in agents["agent"]]
     return Results(manifest, agents.assign(status=status), rows)
@@ -124,17 +124,27 @@ def begun(path: Path) -> bool:
 
 
 def finished_agents(path: Path) -> set[int]:
-    """The agents whose metrics are complete."""
-    files = (path / "metrics").glob("*.parquet")
-    return {int(agent) for file in files for agent in pd.read_parquet(file, columns=["agent"])["agent"].unique()}
+    """The agents whose metrics are complete.
+
+    Raises:
+        ConfigError: a table that can't be read.
+    """
+    agents: set[int] = set()
+    for file in (path / "metrics").glob("*.parquet"):
+        try:
+            agents.update(map(int, pd.read_parquet(file, columns=["agent"])["agent"].unique()))
+        except (OSError, ValueError) as error:
+            allowed = "a table that can be read, or no such file, and its agents are trained again"
+            raise ConfigError("out", file, f"{allowed}; {str(error).splitlines()[0]}") from error
+    return agents
 
 
 def write_metrics(path: Path, agents: Sequence[int], metrics: Mapping[str, np.ndarray], log_interval: int) -> None:
     """Add the metrics [R, updates] of agents that are done: of those updates that are to be `logged`."""
     count = metrics["env_steps"].shape[1]
     table = _rows(agents, metrics, logged(np.arange(1, count + 1), count, log_interval))
-    number = sum(1 for _ in (path / "metrics").glob("*.parquet"))
-    _write_table(path / "metrics" / f"{number:05}.parquet", table)
+    taken = [int(file.stem) for file in (path / "metrics").glob("*.parquet")]
+    _write_table(path / "metrics" / f"{max(taken, default=-1) + 1:05}.parquet", table)
 
 
 def _under_way(path: Path, manifest: Mapping[str, Any], agents: pd.DataFrame) -> list[pd.DataFrame]:

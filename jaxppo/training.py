@@ -25,6 +25,7 @@ from jaxppo.types import COLUMNS, Batch, EnvLoop, Metrics, Policy, Result, Train
 
 __all__ = ["build", "init", "train", "update"]
 
+ROUNDING = 1e-6  # of targets, relative to them
 FEW_SLOTS = 8  # up to this many truncations of an environment in a segment, their final observations are picked out
 
 
@@ -286,6 +287,7 @@ def _episode_metrics(stats: EpisodeStats) -> dict[str, jax.Array]:
 
 
 def _explained_variance(value: jax.Array, target: jax.Array) -> jax.Array:
-    """One minus Var[target − value] / Var[target]; NaN if the targets don't vary."""
+    """One minus Var[target − value] / Var[target]; NaN if the targets don't vary but for rounding."""
     unexplained, variance = jnp.var(jnp.stack([target - value, target]).reshape(2, -1), axis=1)
-    return jnp.where(variance > 0, 1 - unexplained / variance, jnp.nan)
+    rounding = (ROUNDING * target.reshape(-1)[0]) ** 2  # if it is as little as that, all are like the first
+    return jnp.where(variance > rounding, 1 - unexplained / variance, jnp.nan)

@@ -78,10 +78,10 @@ def curve(rng, agent, level, handicap, updates, batch_size):
 
 
 def diverge(results, agents):
-    """The results had these agents diverged at half time, with no return from there on."""
+    """The results had these agents diverged at half time, with an action ever after that happens to be good."""
     late = results.metrics["agent"].isin(agents) & (results.metrics["update"] > results.metrics["update"].max() / 2)
     metrics = results.metrics.copy()
-    metrics.loc[late, ["episode_return", "grad_norm"]] = np.nan, np.inf
+    metrics.loc[late, ["episode_return", "grad_norm"]] = 1e6, np.nan
     status = results.agents["status"].where(~results.agents["agent"].isin(agents), "diverged")
     return results._replace(agents=results.agents.assign(status=status), metrics=metrics)
 

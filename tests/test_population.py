@@ -98,6 +98,18 @@ def test_nobody_follows_one_who_is_no_better(agents):
         assert not differing(after, configs).any()
 
 
+def test_nobody_follows_one_whose_parameters_are_lost(agents):
+    """Whatever it scores: an action that is always the same may be a good one. It is the first to be replaced."""
+    configs, states = agents
+    policy = jax.tree.map(lambda x: x.at[2].set(jnp.nan), states.policy)  # the one with the highest score
+    for seed in range(5):
+        _, moved, parents = evolve(
+            jaxppo.Population(fraction=0.25), jax.random.key(seed), configs, states.replace(policy=policy), SCORES
+        )
+        assert set(np.asarray(parents)[[2, 3]]) <= {5, 6}
+        assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(moved.policy))
+
+
 def test_one_that_diverges_recovers():
     """Where returns are negative and the environment's state is lost as well; it never counts as one that did well."""
     start = jaxppo.Config(env="Pendulum-v1", num_steps=64, total_timesteps=12 * 256, network=jaxppo.MLP(hidden=(8,)))
@@ -111,10 +123,12 @@ def test_one_that_diverges_recovers():
 
 def test_progress_leaves_out_what_diverged():
     """The mean over the others, or nothing."""
-    returns = np.array([[-10.0, np.nan, -30.0], [np.nan, np.nan, np.nan]])
-    episodes = np.array([[1, 0, 3], [2, 2, 2]])
-    assert _score({"episode_return": returns, "episodes": episodes}) == -25
-    assert _score({"episode_return": returns[1:], "episodes": episodes[1:]}) is None
+    returns = np.array([[-10.0, np.nan, -30.0], [np.nan, np.nan, np.nan], [9.0, 9.0, 9.0]])
+    episodes = np.array([[1, 0, 3], [2, 2, 2], [4, 4, 4]])
+    norms = np.array([[1.0, 1.0, 1.0], [np.inf, np.nan, np.nan], [np.nan, np.nan, np.nan]])
+    metrics = {"episode_return": returns, "episodes": episodes, "grad_norm": norms}
+    assert _score(metrics) == -25
+    assert _score({name: values[1:] for name, values in metrics.items()}) is None
 
 
 def test_numbers_stay_in_their_range():
@@ -160,8 +174,28 @@ def test_what_cannot_be_a_population_is_refused():
     adaptive = replace(config(), learner=jaxppo.SGD(objective=jaxppo.AdaptiveKL()))
     with pytest.raises(jaxppo.ConfigError, match="perturb=kl_coef"):
         jaxppo.sweep(adaptive, 4, population=jaxppo.Population(perturb=("kl_coef",)))
+    for name, at, fixed in (("gamma", 1.0, "1"), ("gae_lambda", 1.0, "1")):
+        with pytest.raises(jaxppo.ConfigError, match=rf"perturb={name}: must be .* another value than {fixed}, "):
+            jaxppo.sweep(replace(config(), **{name: at}), 4, population=jaxppo.Population(perturb=(name,)))
+    with pytest.raises(jaxppo.ConfigError, match=r"perturb=learning_rate: must be .* another value than 0, "):
+        jaxppo.sweep(config(0.0), 4, population=jaxppo.Population())
     with pytest.raises(jaxppo.ConfigError, match="population=1: must be at least two"):
         jaxppo.sweep(config(), 1, population=jaxppo.Population())
+
+
+def test_numbers_stay_where_a_config_takes_them():
+    """Above a limit that is none of the values, in the precision of training."""
+    limited = [replace(config(), learner=jaxppo.SGD(dual_clip=clip)) for clip in (1.1, 1.1, 1.1, 1.1)]
+    configs = stack(limited)
+    one_device = tuple(jax.local_devices()[:1])
+    states = begin(spread(limited[0], 4, one_device), configs, jax.random.split(jax.random.key(0), 4))
+    population = jaxppo.Population(perturb=("dual_clip",), fraction=0.5, factor=2.0)
+    seen = set()
+    for seed in range(8):
+        after, _, _ = evolve(population, jax.random.key(seed), configs, states, jnp.arange(4.0))
+        seen |= {float(each) for each in after.learner.dual_clip}
+    assert all(jaxppo.SGD(dual_clip=each).dual_clip > 1 for each in seen)
+    assert min(seen) < 1.001 < 2 < max(seen)
 
 
 def test_tables_tell_the_lineage(tmp_path):

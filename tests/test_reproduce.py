@@ -12,7 +12,7 @@ from jaxppo.plan import plan
 from jaxppo.progress import Lines
 from jaxppo.reproduce import figure3, minatar, prepare, table1
 from jaxppo.reproduce.paper import SUITES
-from jaxppo.reproduce.scores import normalised, random_returns, scored
+from jaxppo.reproduce.scores import last_mean, normalised, random_returns, scored
 from jaxppo.reproduce.table1 import TABLE1, orderings
 from jaxppo.tables import Results
 
@@ -77,6 +77,21 @@ def test_the_score_is_the_mean_of_the_last_hundred_episodes():
     values = [50.0] * 5 + [1.0, 2, 3, 4, np.nan, 5, 6, 7, 8, 9, 10]
     results = made_up({"E": {"a": [values, [3.0, 5.0]]}})
     assert list(scored(results, {"E": 0.0})["score"]) == [5.5, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("returns", "episodes", "expected"),
+    [
+        ([1.0, 2.0], [30, 20], (30 * 1 + 20 * 2) / 50),  # not even a hundred
+        ([9.0, 1.0, 2.0], [5, 90, 60], (90 * 1 + 60 * 2) / 150),  # the update that completes them counts as a whole
+        ([9.0, 9.0, 7.0], [50, 50, 400], 7.0),
+        ([9.0, 4.0, np.nan, np.nan], [50, 100, 0, 0], 4.0),
+        ([np.nan, np.nan], [0, 0], np.nan),
+    ],
+)
+def test_a_hundred_episodes_as_nearly_as_updates_tell_them_apart(returns, episodes, expected):
+    """Weighed by how many ended in each update."""
+    np.testing.assert_allclose(last_mean(np.array(returns), np.array(episodes)), expected)
 
 
 def test_scores_are_shifted_and_scaled_in_each_environment():

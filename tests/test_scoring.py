@@ -54,12 +54,16 @@ def test_thinned_logs_still_tell_of_the_random_policy():
 
 
 def test_random_scores_are_those_of_the_first_updates():
-    """Of 100 updates the first two, or as far as the first return; agents that end before count the same."""
+    """Of 100 updates the first two, or as far as the first return; agents that end before count the same.
+
+    Of 149 it is two as well, since a part of an update is none.
+    """
     returns = np.tile(np.arange(100.0), (3, 1))
     returns[1, :7] = np.nan
     returns[2] = np.nan
     found = random_scores(with_returns(make(updates=100), returns))
     assert found.to_dict() == {"CartPole-v1": (0.5 + 7.0) / 2}
+    assert random_scores(with_returns(make(updates=149, seeds=1), np.arange(149.0)))["CartPole-v1"] == 0.5
 
 
 def test_normalised_scores_are_0_for_random_and_1_for_the_best():
@@ -103,6 +107,26 @@ def test_settings_with_diverged_agents_come_last():
     assert summary["diverged"].tolist() == [0, 1, 2]
     assert summary.loc[2, ["mean", "low", "high", "iqm", "worst", "best", "normalised"]].isna().all()
     assert summary.loc[2, "env_steps"] == 60 * 8 * 128
+
+
+def test_a_setting_that_lost_agents_is_nowhere_the_best():
+    """Neither first over all environments, nor what scores are scaled by, though those that are left did best."""
+    results = make(["CartPole-v1", "Pendulum-v1"], {"gamma": [0.9, 0.95, 0.99]}, seeds=3)
+    before = score_table(results)
+    assert list(aggregate(before)) == ["gamma=0.9", "gamma=0.95", "gamma=0.99"]
+    lost = diverge(results, [0, 1])  # two of three agents of the best setting, in CartPole
+    table = score_table(lost)
+    assert table["agent"].tolist() == list(range(2, 18))
+    assert table.loc[table["lost"], "agent"].tolist() == [2]
+    assert list(aggregate(table)) == ["gamma=0.95", "gamma=0.99", "gamma=0.9"]
+    best = table[(table["env"] == "CartPole-v1") & (table["label"] == "gamma=0.95")]
+    assert best["normalised"].mean() == pytest.approx(1)
+    assert table.loc[0, "normalised"] > 1
+    everywhere = score_table(diverge(results, [0, 3, 6]))
+    best = everywhere[(everywhere["env"] == "CartPole-v1") & (everywhere["label"] == "gamma=0.9")]
+    assert best["normalised"].mean() == pytest.approx(1)
+    returns = lost.metrics.loc[lost.metrics["agent"] == 0, "episode_return"]
+    assert random_scores(lost)["CartPole-v1"] < 100 < returns.iloc[-1]
 
 
 def test_one_seed_has_a_summary_without_interval():

@@ -319,6 +319,19 @@ def test_kl_limit_stops_the_epochs():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), after, free)
 
 
+def test_metrics_are_of_the_minibatches_seen_before_the_limit():
+    """The second minibatch is beyond it and the last that counts, though ratios are larger in those after it."""
+    network, params, batch = problem(distance=0.0)
+    options = {"num_epochs": 1, "num_minibatches": 4, "learning_rate": 0.05, "shuffle": False}
+    _, after, metrics = learn(jaxppo.SGD(kl_limit=1e-5, **options), network, params, batch)
+    _, new, _ = network.apply(after, (), rows(batch.obs), jnp.zeros(M, bool))
+    ratio = jnp.exp(new.log_prob(rows(batch.action)) - rows(batch.old.log_prob(batch.action))).reshape(4, -1)
+    assert metrics["gradient_steps"] == 1
+    np.testing.assert_allclose(metrics["ratio_max"], ratio[1].max(), rtol=1e-5)
+    np.testing.assert_allclose(metrics["ratio_mean"], (1 + ratio[1].mean()) / 2, rtol=1e-5)
+    assert ratio[2:].max() > 1.01 * ratio[1].max()
+
+
 def test_annealed_clip_range():
     """A quarter of the way the range is three quarters of what it was."""
     network, params, batch = problem()

@@ -14,12 +14,14 @@ from recorder import Recorder
 from sweep_tables import make, write
 
 import jaxppo
+from jaxppo.best import best_settings
 from jaxppo.cli import main
 from jaxppo.loop import compile_program
 from jaxppo.plan import plan
 from jaxppo.progress import Silent
 from jaxppo.results import open_run, read_metrics
 from jaxppo.run import train_run
+from jaxppo.settings import to_cells
 
 UPDATES = 6
 
@@ -186,6 +188,42 @@ def test_what_was_there_stays_where_a_sweep_is_refused(before, tmp_path):
     if before == "finished":
         assert list(jaxppo.load_results(path).agents["status"]) == ["finished"]
         assert jaxppo.load_results(path).agents["learning_rate"][0] == 1e-3
+
+
+def test_a_lost_table_is_trained_again(tmp_path):
+    """And no other is written over; one that can't be read is refused by name, and left."""
+    path = tmp_path / "sweep"
+    configs = [config(), config(num_envs=2)]
+    whole = jaxppo.sweep(configs, 2, path)
+    files = sorted((path / "metrics").iterdir())
+    kept, content = files[1].read_bytes(), files[0].read_bytes()
+    files[0].write_bytes(content[:300])
+    with pytest.raises(jaxppo.ConfigError, match=r"00000\.parquet: must be a table that can be read, or no such file"):
+        jaxppo.sweep(configs, 2, path)
+    files[0].unlink()
+    assert list(jaxppo.load_results(path).agents["status"]) == ["unfinished"] * 2 + ["finished"] * 2
+    again = jaxppo.sweep(configs, 2, path)
+    assert again.manifest["status"] == "finished"
+    assert files[1].read_bytes() == kept
+    assert same(again.metrics, whole.metrics)
+
+
+def test_labels_tell_settings_apart():
+    """Those of one environment; in another the same settings have the same."""
+    with pytest.raises(jaxppo.ConfigError, match="labels=a: must be another for each config of an environment"):
+        jaxppo.sweep([config(1e-3), config(3e-3)], labels=["a", "a"])
+    results = jaxppo.sweep([config(), config(env_params={"gravity": 9.0})], labels=["a", "b"])
+    assert list(results.agents["label"]) == ["a", "b"]
+
+
+def test_numpys_own_flags_are_settings_like_others(tmp_path):
+    """As they come from an array of both."""
+    configs = [config(normalize_obs=each) for each in np.array([False, True])]
+    results = jaxppo.sweep(configs, out=tmp_path / "sweep")
+    assert list(results.agents["normalize_obs"]) == [False, True]
+    assert best_settings(results)["CartPole-v1"]["normalize_obs"] in (False, True)
+    for each in configs:
+        assert to_cells(each)["normalize_obs"] is bool(each.normalize_obs)
 
 
 def test_what_was_trained_stays_where_the_rest_is_refused(tmp_path, monkeypatch):

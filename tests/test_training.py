@@ -217,6 +217,8 @@ def test_explained_variance(noise, expected):
     np.testing.assert_allclose(found, 1 - np.var(target - value) / np.var(target), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found, expected, atol=0.05)
     assert np.isnan(training._explained_variance(jnp.asarray(value), jnp.full((500, 40), 3.0)))
+    rounded = 1 + jnp.asarray(np.random.default_rng(0).choice([-6e-8, 0, 1.2e-7], (500, 40)), jnp.float32)
+    assert np.isnan(training._explained_variance(jnp.asarray(value), rounded))
 
 
 def test_observation_normaliser_counts_each_observation_once():

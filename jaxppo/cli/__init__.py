@@ -1,6 +1,7 @@
 """The command line: one module for each command, imported when it is given."""
 
 import argparse
+import gc
 import importlib
 import sys
 from collections.abc import Sequence
@@ -24,28 +25,38 @@ TRAIN = ("train", "sweep", "reproduce")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 if a run diverged, 2 for bad input, 130 if interrupted."""
     argv = list(sys.argv[1:] if arguments is None else arguments)
-    if argv and argv[0] in COMMANDS:
-        from jaxppo.cache import keep_programs
+    if not argv or argv[0] not in COMMANDS:
+        _overview().parse_args(argv)
+        return 2
+    try:
+        return _run(argv[0], argv[1:])
+    except KeyboardInterrupt:
+        print(f"jaxppo {argv[0]}: interrupted", file=sys.stderr)
+        return 130
 
-        first = "jax" not in sys.modules  # whoever imported it has made choices already
+
+def _run(name: str, flags: list[str]) -> int:
+    """Import the command and run it."""
+    first = "jax" not in sys.modules  # whoever imported it has made choices already
+    # JAX is told of each collection, and an interrupt that comes just then would be lost. Imports make no garbage.
+    gc.disable()
+    try:
+        from jaxppo.cache import keep_programs
+        from jaxppo.fields import ConfigError
+
         keep_programs()
-        if first and argv[0] in TRAIN:
+        if first and name in TRAIN:
             from jaxppo.devices import use_cores
 
             use_cores()
-        from jaxppo.fields import ConfigError
-
-        command = importlib.import_module(f"jaxppo.cli.{argv[0]}")
-        try:
-            return command.main(argv[1:])
-        except ConfigError as error:
-            print(f"jaxppo {argv[0]}: {error}", file=sys.stderr)
-            return 2
-        except KeyboardInterrupt:
-            print(f"jaxppo {argv[0]}: interrupted", file=sys.stderr)
-            return 130
-    _overview().parse_args(argv)
-    return 2
+        command = importlib.import_module(f"jaxppo.cli.{name}")
+    finally:
+        gc.enable()
+    try:
+        return int(command.main(flags))
+    except ConfigError as error:
+        print(f"jaxppo {name}: {error}", file=sys.stderr)
+        return 2
 
 
 def _overview() -> argparse.ArgumentParser:
