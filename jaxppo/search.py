@@ -135,7 +135,7 @@ def read_sweep(path: Path, own: Collection[str] = ()) -> dict[str, Any]:
                 continue
             fields = every_field()
             check(name in fields, name, value, _known(name))
-            if isinstance(value, Mapping) and name != "env_params":
+            if isinstance(value, Mapping) and (_is_number(name) or value.keys() >= {"low", "high"}):
                 check({"low", "high"} <= value.keys() <= {"low", "high", "log"}, name, dict(value), RANGE_TABLE)
                 search[name] = _checked_range(name, value["low"], value["high"], value.get("log", False))
                 continue
@@ -165,10 +165,14 @@ def _parse_range(name: str, text: str) -> Range:
         raise error if isinstance(error, ConfigError) else ConfigError(name, text, allowed) from error
 
 
+def _is_number(name: str) -> bool:
+    """Whether a setting is a real number, whatever kind it is of."""
+    return all("limits" in field.metadata for field in every_field()[name])
+
+
 def _checked_range(name: str, low: Any, high: Any, log: Any) -> Range:
     """A range of a setting that is a number."""
-    numeric = all("limits" in field.metadata for field in every_field()[name])
-    check(numeric, name, f"{low}:{high}", "values and no range, since it is not a real number")
+    check(_is_number(name), name, f"{low}:{high}", "values and no range, since it is not a real number")
     check(isinstance(log, bool), name, f"log={log!r}", "a range whose log is true or false")
     ok = all(isinstance(each, int | float) and math.isfinite(each) for each in (low, high))
     check(ok and low < high, name, f"{low}:{high}", "a range of finite numbers, the lower one first")

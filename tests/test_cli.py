@@ -307,6 +307,64 @@ def test_a_damaged_policy_is_refused(run, tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.parametrize("manifest", ["[]", '{"config": 3}', "{}", '"run"'])
+def test_a_damaged_manifest_is_refused(manifest, run, tmp_path, capsys):
+    """JSON, but not what a run has."""
+    (tmp_path / "manifest.json").write_text(manifest)
+    (tmp_path / "policy.msgpack").write_bytes((run / "policy.msgpack").read_bytes())
+    assert main(["evaluate", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", [b"\x01", b"\x80", b"\x93\x01\x02\x03"])
+def test_what_is_no_policy_is_refused(content, run, tmp_path, capsys):
+    """A number, a mapping without anything, and a list, as msgpack has them."""
+    (tmp_path / "manifest.json").write_bytes((run / "manifest.json").read_bytes())
+    (tmp_path / "policy.msgpack").write_bytes(content)
+    assert main(["evaluate", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("line", ['{"env_steps": 3}', '"x"', "[1, 2]", '{"env_steps": "three"}', "null"])
+@pytest.mark.parametrize("place", [0, 2])
+def test_damaged_metrics_are_refused(line, place, run, tmp_path, capsys):
+    """Lines of JSON that are not those of an update, at the beginning or later."""
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "metrics.jsonl").write_text("".join([*lines[:place], f"{line}\n", *lines[place + 1 :]]))
+    assert main(["plot", str(tmp_path), "--out", str(tmp_path / "a.png")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_a_command_without_compilation_is_refused(tmp_path, capsys):
+    """Before anything is there; from Python it trains all the same."""
+    out = tmp_path / "run"
+    with jax.disable_jit():
+        assert main(["train", *SMALL, "--out", str(out)]) == 2
+    assert "jax_disable_jit=True: must be False here" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_an_interrupt_while_it_imports(tmp_path):
+    """It ends at once and says so, whenever it comes; JAX's own callbacks on collections would lose it."""
+    code = (
+        "import importlib, signal\n"
+        "import jaxppo.cli\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "real = importlib.import_module\n"
+        "def interrupted(*name):\n"
+        "    import gc\n"
+        "    assert not gc.isenabled()\n"
+        "    real('jax')\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "importlib.import_module = interrupted\n"
+        "raise SystemExit(jaxppo.cli.main(['train']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 130
+    assert done.stderr == "jaxppo train: interrupted\n"
+
+
 def test_unknown_metrics_and_commands_are_refused(run, capsys):
     """With the closest name for the one, and the list of commands for the other."""
     assert main(["plot", str(run), "--metric", "episode_retrun"]) == 2

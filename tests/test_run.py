@@ -131,7 +131,7 @@ def test_a_run_is_stopped_and_goes_on_from_the_command_line(tmp_path, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr("jaxppo.cli.train.Lines", lambda *_: Recorder(3))
         assert main(command) == 130
-    assert f"the same command with --out {path} goes on from here\n" in capsys.readouterr().out
+    assert f"to go on, launch it again with --out {path} and without --overwrite\n" in capsys.readouterr().out
     assert main(command) == 0
     printed = capsys.readouterr().out
     assert "going on after update 3" in printed

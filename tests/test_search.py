@@ -121,7 +121,10 @@ def test_a_file_holds_values_ranges_and_lists(tmp_path):
         ("gamma = ", "readable TOML"),
         ("seeds = 3", "seeds=3"),
         ("gamma = {low = 1, high = 0.5}", "lower one first"),
-        ("gamma = {low = 0.5}", "finite numbers"),
+        ("gamma = {low = 0.5}", "a range {low"),
+        ("gamma = {lo = 0.5, high = 0.9}", "a range {low"),
+        ('gamma = {low = 0.5, high = 0.9, log = "yes"}', "gamma=log='yes'"),
+        ('gamma = {low = 0.5, high = "1"}', "finite numbers"),
         ("env = {a = 1}", "name of an environment"),
     ],
 )

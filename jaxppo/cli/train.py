@@ -72,7 +72,7 @@ def main(argv: list[str]) -> int:
         console.print(summary(outcome.returns, "greedy"))
     console.print(f"run directory: {path}")
     if outcome.status == "interrupted":
-        console.print(f"the same command with --out {path} goes on from here")
+        console.print(f"to go on, launch it again with --out {path} and without --overwrite")
     if outcome.status == "diverged":
         print(f"jaxppo train: not finite: {outcome.lost}", file=sys.stderr)
     return {"finished": 0, "diverged": 1, "interrupted": 130}[outcome.status]

@@ -82,7 +82,7 @@ class SGD:
     vf_coef: float = number(default=0.5, low=0)
     """Weight of the value loss."""
     vf_clip_eps: float | None = number(default=0.2, above=0, infinite=True, optional=True)
-    """How far the value may move from its old one before its loss stops to reward it; None for no limit."""
+    """How far the value may move from its old one before its loss stops rewarding the move; None for no limit."""
     dual_clip: float | None = number(default=None, above=1, infinite=True, optional=True)
     """Ratio beyond which negative advantages count no more (Ye et al. 2020, eq. 5, who use 3); None for no limit."""
     kl_limit: float | None = number(default=None, above=0, infinite=True, optional=True)

@@ -12,7 +12,7 @@ from jaxppo.files import write_whole
 from jaxppo.presets import METHODS
 from jaxppo.reproduce.comparison import Comparison
 from jaxppo.reproduce.paper import SUITES, on_suite
-from jaxppo.reproduce.scores import diverged, interval, normalised, random_returns, scored
+from jaxppo.reproduce.scores import INTERVALS, diverged, interval, normalised, random_returns, scored
 from jaxppo.tables import Results
 
 __all__ = ["FIGURE3", "claim", "compare", "prepare"]
@@ -79,7 +79,7 @@ def _draw(results: Results, configs: list[Config], path: Path) -> str:
     note = (
         f"\nNot normalised, since nothing there was better than a random policy: {', '.join(lost)}.\n" if lost else ""
     )
-    text = "\n".join(filter(None, [_markdown(table), diverged(results), f"{claim(table)}\n{note}"]))
+    text = "\n".join(filter(None, [_markdown(table), diverged(results), f"{claim(table)}\n{note}", INTERVALS]))
     write_whole(path / "figure3.md", text.encode())
     return text + f"wrote {path}/curves.png and .svg"
 

@@ -10,7 +10,7 @@ from jaxppo.config import Config
 from jaxppo.files import write_whole
 from jaxppo.presets import preset
 from jaxppo.reproduce.comparison import Comparison
-from jaxppo.reproduce.scores import diverged, interval, scored
+from jaxppo.reproduce.scores import INTERVALS, diverged, interval, scored
 from jaxppo.tables import Results
 
 __all__ = ["MINATAR", "compare", "prepare"]
@@ -46,7 +46,7 @@ def compare(results: Results) -> pd.DataFrame:
 
 
 def _draw(results: Results, configs: list[Config], path: Path) -> str:
-    text = "\n".join(filter(None, [_markdown(compare(results)), diverged(results)]))
+    text = "\n".join(filter(None, [_markdown(compare(results)), diverged(results), INTERVALS]))
     write_whole(path / "minatar.md", text.encode())
     return text + f"\nwrote {path}/curves.png and .svg"
 

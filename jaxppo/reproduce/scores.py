@@ -14,8 +14,14 @@ from jaxppo.policy import evaluate
 from jaxppo.tables import Results
 from jaxppo.training import init
 
-__all__ = ["Interval", "diverged", "interval", "last_mean", "normalised", "random_returns", "scored"]
+__all__ = ["INTERVALS", "Interval", "diverged", "interval", "last_mean", "normalised", "random_returns", "scored"]
 
+# Measured with normal scores, 4000 times: 0.75 of 3 seeds, 0.83 of 5, 0.90 of 10.
+INTERVALS = (
+    "Intervals are 95 % bootstrap percentile intervals over seeds, which are too narrow where these are few: of 3 "
+    "seeds in one environment they are the range, and hold the true mean in three cases of four; of 5, in five of "
+    "six.\n"
+)
 LAST_EPISODES = 100  # of a run, whose mean return is its score (Schulman et al. 2017, section 6.1)
 
 

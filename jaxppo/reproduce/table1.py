@@ -14,7 +14,7 @@ from jaxppo.files import write_whole
 from jaxppo.plot import COLOURS
 from jaxppo.reproduce.comparison import Comparison
 from jaxppo.reproduce.paper import SUITES, on_suite
-from jaxppo.reproduce.scores import diverged, interval, normalised, random_returns, scored
+from jaxppo.reproduce.scores import INTERVALS, diverged, interval, normalised, random_returns, scored
 from jaxppo.tables import Results
 
 __all__ = ["TABLE1", "compare", "orderings", "prepare"]
@@ -71,7 +71,7 @@ def orderings(table: pd.DataFrame) -> list[str]:
 
 def _draw(results: Results, configs: list[Config], path: Path) -> str:
     table = compare(results, random_returns(configs))
-    lines = [_markdown(table), *filter(None, [diverged(results)])]
+    lines = [_markdown(table), *filter(None, [diverged(results)]), INTERVALS]
     write_whole(path / "table1.md", "\n".join(lines).encode())
     save(_bars(table), path / "table1")
     lost = [env for env in results.agents["env"].unique() if env not in table]
