@@ -12,7 +12,7 @@ from jaxppo.plan import plan
 from jaxppo.progress import Lines
 from jaxppo.reproduce import figure3, minatar, prepare, table1
 from jaxppo.reproduce.paper import SUITES
-from jaxppo.reproduce.scores import last_mean, normalised, random_returns, scored
+from jaxppo.reproduce.scores import INTERVALS, last_mean, normalised, random_returns, scored
 from jaxppo.reproduce.table1 import TABLE1, orderings
 from jaxppo.tables import Results
 
@@ -124,7 +124,7 @@ def test_runs_that_diverge_count_as_a_random_policy(tmp_path, monkeypatch):
     monkeypatch.setattr(table1, "random_returns", lambda configs: {"E": 5.0, "F": -5.0})
     line = "\nRuns that diverged, and count as a random policy: no clipping or penalty (4).\n"
     assert line in prepare("table1").draw(runs, [], tmp_path)
-    assert (tmp_path / "table1.md").read_text(encoding="utf-8").endswith(line)
+    assert (tmp_path / "table1.md").read_text(encoding="utf-8").endswith(f"{line}\n{INTERVALS}")
     monkeypatch.setattr(figure3, "random_returns", lambda configs: RANDOM)
     assert "policy: TRPO (4).\n" in prepare("figure3").draw(lost(made_up(METHODS), "TRPO"), [], tmp_path)
     games = lost(made_up({"Freeway-MinAtar": {"PPO-clip": [[50.0]]}}), "PPO-clip")
@@ -210,7 +210,8 @@ def test_tables_are_written(tmp_path, monkeypatch):
     assert lines[2] == "| method | normalised | Pendulum-v1 | Reacher-misc |"
     assert lines[4] == "| PPO-clip | 0.88 (0.82 … 0.93) | 10 (8 … 12) | 3 (3 … 3) |"
     assert lines[5].startswith("| TRPO | 0.75")
-    assert lines[-1].startswith("PPO-clip is the best of 5 methods on 1 of 2 tasks")
+    assert lines[-3].startswith("PPO-clip is the best of 5 methods on 1 of 2 tasks")
+    assert lines[-1] == INTERVALS.strip()
     assert "Not normalised" not in "".join(lines)
     monkeypatch.setattr(figure3, "random_returns", lambda configs: {**RANDOM, "Reacher-misc": 5.0})
     printed = experiment.draw(made_up(METHODS), experiment.configs, tmp_path)
