@@ -98,13 +98,15 @@ def start(program: Program, configs: Sequence[Config], seeds: Sequence[int], che
     """Agents at their beginning, or where the checkpoint has them; the last one fills the program up.
 
     Raises:
-        ConfigError: the checkpoint is of other agents.
+        ConfigError: the checkpoint is of other agents, or of a version with other metrics.
     """
     num_agents = program.agents.num_agents
     if checkpoint is None:
         keys = jnp.stack([agent_keys(seed)[0] for seed in seeds])
         stacked, keys = fill((stack(configs), keys), num_agents)
         return Training(program, stacked, begin(program.agents, stacked, keys))
+    lacking = ", ".join(name for name in program.metrics if name not in checkpoint.metrics)
+    check(not lacking, "checkpoint", f"one without {lacking}", "of the version of jaxppo that is to go on from it")
     like = stack(configs)
     stacked, states = fill(restore(checkpoint.leaves, (like, shapes(like, len(configs)))), num_agents)
     return Training(program, stacked, states, checkpoint.done, checkpoint.seconds)

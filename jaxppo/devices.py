@@ -28,6 +28,7 @@ CORE_SAMPLES, SHARED_SAMPLES = 2**11, 2**14
 # Samples of a minibatch that are worth a core, where several train one agent.
 PARTNER_SAMPLES = 2**9
 
+MOST_KNOWN = 64
 _known_apart: dict[Any, bool] = {}  # by the structure of a config, which says all that matters; tracing it takes 20 ms
 
 
@@ -163,6 +164,8 @@ def _apart(config: "Config") -> bool:
         return False  # before anything is traced for it
     kind = jax.tree.structure(config)
     if kind not in _known_apart:
+        if len(_known_apart) == MOST_KNOWN:
+            del _known_apart[next(iter(_known_apart))]  # the oldest, with the environment of a user's that it holds
         network = config.make_network()
         params = jax.eval_shape(network.init, jax.random.key(0))
         halves = config.learner.apart(network, params, config.make_env().observation, config.minibatch_size)

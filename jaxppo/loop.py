@@ -51,12 +51,14 @@ class Program(NamedTuple):
         agents: how they are spread over the devices.
         compile_seconds: time to compile.
         peak_bytes: memory of a device that a call takes: arguments, results and what it needs in between.
+        metrics: their names.
     """
 
     advance: Callable[[jax.Array, Config, TrainState], tuple[TrainState, Metrics]]
     agents: Spread
     compile_seconds: float
     peak_bytes: int
+    metrics: tuple[str, ...]
 
 
 class Training:
@@ -138,11 +140,13 @@ def compile_program(config: Config, num_agents: int, devices: tuple[jax.Device, 
     configs = jax.eval_shape(lambda: fill(stack([config]), agents.num_agents))
     states = shapes(configs, agents.num_agents)
     advance = _compiled(_chunk, agents, *compiler_options(config).items())
-    compiled = advance.lower(jnp.int32(1), configs, states).compile()
+    lowered = advance.lower(jnp.int32(1), configs, states)
+    metrics = tuple(lowered.out_info[1].named())
+    compiled = lowered.compile()
     memory = compiled.memory_analysis()
     sizes = ("argument_size_in_bytes", "output_size_in_bytes", "temp_size_in_bytes")
     peak_bytes = sum(getattr(memory, size, 0) for size in sizes) - getattr(memory, "alias_size_in_bytes", 0)
-    return Program(compiled, agents, time.perf_counter() - began, peak_bytes)
+    return Program(compiled, agents, time.perf_counter() - began, peak_bytes, metrics)
 
 
 def rows(metrics: Mapping[str, np.ndarray], agent: int) -> list[dict[str, Any]]:

@@ -49,10 +49,10 @@ class Population:
         for name in self.perturb:
             allowed = f"a number in the config that training goes by; {suggest(name, known)}"
             check(name in known, "perturb", name, allowed)
-            fixed = 0.0 if np.isinf(known[name][1]) else known[name][1]
+            fixed = {0.0, np.inf} if np.isinf(known[name][1]) else {known[name][1]}
             values = {float(value) for config in configs for own, value, _ in _numbers(config) if own == name}
-            allowed = f"one that some agent has at another value than {fixed:g}, which no factor changes"
-            check(values != {fixed}, "perturb", name, allowed)
+            allowed = f"one that some agent has at another value than {min(values):g}, which no factor changes"
+            check(not values <= fixed, "perturb", name, allowed)
         check(len(configs) >= 2, "population", len(configs), "at least two agents that share a program")
 
     def settings(self) -> dict[str, Any]:

@@ -24,8 +24,9 @@ from flax import serialization
 
 from jaxppo.config import Config
 from jaxppo.cores import cpu_name
+from jaxppo.directories import MANIFEST, set_aside
 from jaxppo.fields import ConfigError, check
-from jaxppo.files import set_aside, write_whole
+from jaxppo.files import write_whole
 from jaxppo.settings import from_settings, to_settings
 from jaxppo.training import init
 from jaxppo.types import Policy
@@ -46,7 +47,6 @@ __all__ = [
     "write_policy",
 ]
 
-NO_LINK = "the directory itself, and no link, to overwrite"
 PACKAGES = ("jaxppo", "jax", "jaxlib", "flax", "optax", "gymnax", "numpy")
 
 
@@ -67,10 +67,10 @@ def open_run(path: Path, config: Config, seed: int, log_interval: int = 1, *, ov
     identity = json.loads(json.dumps({"config": to_settings(config), "seed": seed, "log_interval": log_interval}))
     ours = "a new directory, or that of a run of jaxppo's"
     same = "a new directory, or one of the very same run to go on with; or add --overwrite"
+    known = continued(path, identity, ours, same, overwrite=overwrite)
+    over = known is not None and known.get("status") not in ("running", "interrupted")
+    check(not over, "out", path, "a new directory, since the run in this one is over; or add --overwrite")
     try:
-        known = continued(path, identity, ours, same, overwrite=overwrite)
-        over = known is not None and known["status"] not in ("running", "interrupted")
-        check(not over, "out", path, "a new directory, since the run in this one is over; or add --overwrite")
         path.mkdir(parents=True, exist_ok=True)
         launched(path, known, identity)
         (path / "metrics.jsonl").touch()
@@ -102,7 +102,7 @@ def describe() -> dict[str, Any]:
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest in a directory."""
-    manifest: dict[str, Any] = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     return manifest
 
 
@@ -119,7 +119,7 @@ def continued(
         overwrite: set what is there aside.
 
     Raises:
-        ConfigError: one of these, or a link to overwrite.
+        ConfigError: one of these, or what `set_aside` refuses.
     """
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return None
@@ -128,7 +128,6 @@ def continued(
     if not overwrite:
         check(all(known.get(name) == said for name, said in identity.items()), "out", path, same)
         return known
-    check(not path.is_symlink(), "out", path, NO_LINK)
     set_aside(path)
     return None
 
@@ -136,13 +135,13 @@ def continued(
 def launched(path: Path, known: Mapping[str, Any] | None, entries: Mapping[str, Any]) -> None:
     """Write the manifest of work that begins in a directory, or goes on there if its manifest is `known`."""
     manifest = describe()
-    earlier = [*known["earlier"], {name: known[name] for name in manifest}] if known else []
+    earlier = [*known.get("earlier", []), {name: known.get(name) for name in manifest}] if known else []
     write_manifest(path, {**manifest, **entries, "earlier": earlier, "status": "running"})
 
 
 def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
     """Write the manifest, whole or not at all."""
-    write_whole(path / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
+    write_whole(path / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
 
 
 def write_policy(path: Path, policy: Policy) -> None:
@@ -207,9 +206,10 @@ def _program() -> str:
 def _known(path: Path) -> dict[str, Any]:
     """The manifest in a directory, empty if there is none that can be read."""
     try:
-        return read_manifest(path)
+        manifest: Any = read_manifest(path)
     except (OSError, ValueError):
         return {}
+    return manifest if isinstance(manifest, dict) else {}
 
 
 def _reason(error: Exception) -> str:

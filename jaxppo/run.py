@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,13 +68,16 @@ def train_run(
     """
     checkpoint = read_checkpoint(path)
     agents = {"": {**to_cells(config), "seed": seed}}
-    with interruption() as interrupted, streams(loggers, path, agents, config.num_updates, log_interval) as opened:
+    with ExitStack() as stack:
+        interrupted = stack.enter_context(interruption())
         began = time.perf_counter()
         program = compile_program(config, 1)
         check_memory(config, program.peak_bytes, len(program.agents.devices))
         training = start(program, [config], [seed], checkpoint)
         compile_seconds = time.perf_counter() - began  # of what it begins with too
         progress.note(f"compiled in {compile_seconds:.1f} s")
+        # Which begins streams anew, so not before all else is well.
+        opened = stack.enter_context(streams(loggers, path, agents, config.num_updates, log_interval))
         kept = [] if checkpoint is None else [checkpoint.metrics]
         results.write_metrics(path, _rows(config, kept, log_interval))  # others may be of after the checkpoint
         for metrics in kept:
@@ -142,10 +146,10 @@ def _finish(path: Path, config: Config, outcome: Outcome) -> None:
             "mean_return": float(outcome.returns.mean()),
             "std_return": float(outcome.returns.std()),
         }
-    results.write_manifest(path, {**manifest, **summary})
-    if outcome.status != "interrupted":
-        (path / UNFINISHED).unlink(missing_ok=True)
     metrics = results.read_metrics(path)
     if metrics:
         name = manifest["config"]["env"]
         write_curves(path / "curve.png", {name: metrics}, title=f"{name}, seed {manifest['seed']}")
+    results.write_manifest(path, {**manifest, **summary})
+    if outcome.status != "interrupted":
+        (path / UNFINISHED).unlink(missing_ok=True)

@@ -135,7 +135,8 @@ def read_sweep(path: Path, own: Collection[str] = ()) -> dict[str, Any]:
                 continue
             fields = every_field()
             check(name in fields, name, value, _known(name))
-            if isinstance(value, Mapping) and (_is_number(name) or value.keys() >= {"low", "high"}):
+            ranged = name != "env_params" and isinstance(value, Mapping)
+            if ranged and (_is_number(name) or value.keys() >= {"low", "high"}):
                 check({"low", "high"} <= value.keys() <= {"low", "high", "log"}, name, dict(value), RANGE_TABLE)
                 search[name] = _checked_range(name, value["low"], value["high"], value.get("log", False))
                 continue

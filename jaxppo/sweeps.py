@@ -16,8 +16,8 @@ import numpy as np
 from jaxppo import tables
 from jaxppo.checkpoint import CHECKPOINT_SECONDS, UNFINISHED, Checkpoint, read_checkpoint, start, write_checkpoint
 from jaxppo.config import Config
+from jaxppo.directories import filling
 from jaxppo.fields import check, is_real, is_whole
-from jaxppo.files import filling
 from jaxppo.loggers import Streams, chosen, streams
 from jaxppo.loop import Program, Training, compile_program, interruption, joined
 from jaxppo.memory import MEMORY_SHARE, free_bytes

@@ -143,7 +143,7 @@ def write_metrics(path: Path, agents: Sequence[int], metrics: Mapping[str, np.nd
     """Add the metrics [R, updates] of agents that are done: of those updates that are to be `logged`."""
     count = metrics["env_steps"].shape[1]
     table = _rows(agents, metrics, logged(np.arange(1, count + 1), count, log_interval))
-    taken = [int(file.stem) for file in (path / "metrics").glob("*.parquet")]
+    taken = [int(file.stem) for file in (path / "metrics").glob("*.parquet") if file.stem.isdecimal()]
     _write_table(path / "metrics" / f"{max(taken, default=-1) + 1:05}.parquet", table)
 
 

@@ -18,7 +18,7 @@ import pytest
 
 import jaxppo
 from jaxppo.cli import main
-from jaxppo.files import held
+from jaxppo.directories import held
 from jaxppo.results import load_run, read_metrics
 
 SMALL = ["--total-timesteps", "2048", "--num-envs", "4", "--num-steps", "64"]

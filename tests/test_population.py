@@ -179,6 +179,9 @@ def test_what_cannot_be_a_population_is_refused():
             jaxppo.sweep(replace(config(), **{name: at}), 4, population=jaxppo.Population(perturb=(name,)))
     with pytest.raises(jaxppo.ConfigError, match=r"perturb=learning_rate: must be .* another value than 0, "):
         jaxppo.sweep(config(0.0), 4, population=jaxppo.Population())
+    boundless = replace(config(), obs_clip=float("inf"))
+    with pytest.raises(jaxppo.ConfigError, match=r"perturb=obs_clip: must be .* another value than inf, "):
+        jaxppo.sweep(boundless, 4, population=jaxppo.Population(perturb=("obs_clip",)))
     with pytest.raises(jaxppo.ConfigError, match="population=1: must be at least two"):
         jaxppo.sweep(config(), 1, population=jaxppo.Population())
 

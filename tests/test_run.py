@@ -1,15 +1,18 @@
 """A run that is stopped goes on where it was, as if it never had been; what is no such run is refused."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
+from flax import serialization
 from recorder import Recorder
 
 import jaxppo
 from jaxppo.checkpoint import UNFINISHED
 from jaxppo.cli import main
-from jaxppo.results import load_run, open_run, read_metrics
+from jaxppo.directories import filling
+from jaxppo.results import begun, load_run, open_run, read_metrics
 from jaxppo.run import train_run
 
 UPDATES = 6
@@ -112,6 +115,42 @@ def test_another_run_is_refused_the_directory(whole, tmp_path):
     (path / UNFINISHED).write_bytes(b"\x81")
     with pytest.raises(jaxppo.ConfigError, match=r"unfinished\.msgpack: must be a readable checkpoint"):
         train(path)
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path, monkeypatch):
+    """One that lacks a metric, by its name; the run stays as it was, its streams too."""
+    path = tmp_path / "run"
+    train(path, 2, loggers=("tensorboard",))
+    content = serialization.msgpack_restore((path / UNFINISHED).read_bytes())
+    del content["metrics"]["ratio_max"]
+    (path / UNFINISHED).write_bytes(serialization.msgpack_serialize(content))
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    with pytest.raises(jaxppo.ConfigError, match="one without ratio_max: must be of the version"):
+        launch(path)
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
+    (path / UNFINISHED).write_bytes(b"")
+    before[path / UNFINISHED] = b""
+    with pytest.raises(jaxppo.ConfigError, match="readable checkpoint"):
+        launch(path)
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
+
+
+def launch(path):
+    """As the command line does it."""
+    with filling(path, partial(open_run, path, config(), 3), begun):
+        train_run(config(), 3, path, Recorder(), eval_episodes=2, loggers=("tensorboard",))
+
+
+@pytest.mark.parametrize("manifest", ["3", '"config"', "[]", "{}", "{"])
+def test_a_damaged_manifest_is_refused(manifest, tmp_path):
+    """Whatever JSON it is."""
+    path = tmp_path / "run"
+    path.mkdir()
+    (path / "manifest.json").write_text(manifest)
+    for overwrite in (False, True):
+        with pytest.raises(jaxppo.ConfigError, match="must be a new directory, or that of a run of jaxppo's"):
+            open_run(path, config(), 3, overwrite=overwrite)
+    assert (path / "manifest.json").read_text() == manifest
 
 
 def test_checkpoints_come_while_it_trains(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+import signal
 import subprocess
 import sys
 
@@ -206,6 +207,35 @@ def test_a_lost_table_is_trained_again(tmp_path):
     assert again.manifest["status"] == "finished"
     assert files[1].read_bytes() == kept
     assert same(again.metrics, whole.metrics)
+
+
+def test_a_copy_of_a_table_is_no_number(tmp_path):
+    """A user's own file among the tables is not in the way of the next."""
+    path = tmp_path / "sweep"
+    jaxppo.sweep([config(), config(num_envs=2)], 1, path)
+    first = path / "metrics" / "00000.parquet"
+    first.rename(path / "metrics" / "kept.parquet")
+    (path / "metrics" / "00001.parquet").unlink()
+    assert jaxppo.sweep([config(), config(num_envs=2)], 1, path).manifest["status"] == "finished"
+    assert {file.name for file in (path / "metrics").iterdir()} == {"kept.parquet", "00000.parquet"}
+
+
+def test_interrupted_before_anything_was_trained(tmp_path):
+    """What was to be replaced is there again."""
+
+    class Early(Recorder):
+        """Interrupts once a program is compiled."""
+
+        def note(self, text):
+            signal.raise_signal(signal.SIGINT)
+
+    path = tmp_path / "sweep"
+    before = jaxppo.sweep(config(), 1, path)
+    jaxppo.sweep(config(3e-3), 1, path, overwrite=True, progress=Early())
+    after = jaxppo.load_results(path)
+    assert list(after.agents["status"]) == ["finished"]
+    assert same(after.metrics, before.metrics)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_labels_tell_settings_apart():

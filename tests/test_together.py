@@ -135,6 +135,18 @@ def test_work_is_divided():
     assert "all_gather" in lowered
 
 
+def test_what_is_known_of_configs_is_bounded(monkeypatch):
+    """It holds their environments, and answers the same for one that it has forgotten."""
+    monkeypatch.setattr(devices, "_known_apart", {})
+    monkeypatch.setattr(devices, "MOST_KNOWN", 2)
+    alone = jaxppo.SGD(max_grad_norm=None)
+    networks = [jaxppo.MLP(hidden=(8,)), jaxppo.MLP(shared=True), jaxppo.MLP(hidden=(4,))]
+    for _ in range(2):
+        found = [len(devices.partners(jaxppo.Config(learner=alone, network=network))) for network in networks]
+        assert found == [2, 1, 2]
+        assert len(devices._known_apart) == 2
+
+
 def test_who_trains_together():
     """As many as divide environments and minibatches, or whole sequences, with enough samples for each."""
 

@@ -39,6 +39,7 @@ def _run(name: str, flags: list[str]) -> int:
     """Import the command and run it."""
     first = "jax" not in sys.modules  # whoever imported it has made choices already
     # JAX is told of each collection, and an interrupt that comes just then would be lost. Imports make no garbage.
+    collected = gc.isenabled()
     gc.disable()
     try:
         from jaxppo.cache import keep_programs
@@ -51,7 +52,8 @@ def _run(name: str, flags: list[str]) -> int:
             use_cores()
         command = importlib.import_module(f"jaxppo.cli.{name}")
     finally:
-        gc.enable()
+        if collected:
+            gc.enable()
     try:
         return int(command.main(flags))
     except ConfigError as error:

@@ -13,8 +13,8 @@ from rich.console import Console
 from jaxppo import results
 from jaxppo.cli.config import settings_class
 from jaxppo.cli.flags import check_seed, parse, summary
+from jaxppo.directories import filling
 from jaxppo.fields import check
-from jaxppo.files import filling
 from jaxppo.loggers import chosen
 from jaxppo.progress import Bar, Lines, count
 from jaxppo.run import train_run

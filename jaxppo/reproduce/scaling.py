@@ -1,6 +1,7 @@
 """Wall time of training 1, 2, 4, … agents at once, after the plot that PureJaxRL is known for (Lu et al. 2022)."""
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import psutil
 from jaxppo.cache import without_kept_programs
 from jaxppo.config import Config
 from jaxppo.devices import fill
+from jaxppo.directories import filling
 from jaxppo.fields import check, is_whole
 from jaxppo.figures import save
 from jaxppo.files import write_whole
@@ -49,7 +51,12 @@ class Scaling(NamedTuple):
         return sum(_steps(self.config, agents) for agents in self.agents)
 
     def train(self, path: Path, *, overwrite: bool, progress: Progress) -> bool:
-        open_points(path, self._measured(), overwrite=overwrite)
+        make = partial(open_points, path, self._measured(), overwrite=overwrite)
+        with filling(path, make, lambda path: bool(read_points(path))):
+            return self._train(path, progress)
+
+    def _train(self, path: Path, progress: Progress) -> bool:
+        """Measure what is lacking; whether nothing is then."""
         known = {point.agents for point in read_points(path)}
         done, stopped = 0, False
         with interruption() as interrupted, without_kept_programs():
