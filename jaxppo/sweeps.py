@@ -74,12 +74,7 @@ def sweep(
     check(not names or out is not None, "out", out, "a directory, where there are loggers")
     planned = plan(configs, seeds)
     if labels is not None:
-        count = planned.settings[-1] + 1
-        check(len(labels) == count, "labels", f"{len(labels)} of them", f"one for each config, {count}")
-        envs = dict(zip(planned.settings, (config.make_env().name for config in planned.configs), strict=True))
-        for number, label in enumerate(labels):
-            same = any(label == other and envs[i] == envs[number] for i, other in enumerate(labels[:number]))
-            check(not same, "labels", label, "another for each config of an environment")
+        _check_labels(planned, labels)
     if population is not None:
         for group in planned.groups:
             population.check([planned.configs[agent] for agent in group])
@@ -94,6 +89,16 @@ def sweep(
             work = _Sweep(planned, path, population, names, log_interval, budget, progress or Silent(), interrupted)
             tables.close_sweep(path, work.run())
             return tables.load_results(path)
+
+
+def _check_labels(planned: Plan, labels: Sequence[str]) -> None:
+    """Raise `ConfigError` unless there is one for each config, different from others of the same environment."""
+    envs = {number: config.make_env().name for number, config in zip(planned.settings, planned.configs, strict=True)}
+    check(len(labels) == len(envs), "labels", f"{len(labels)} of them", f"one for each config, {len(envs)}")
+    seen: set[tuple[str, str]] = set()
+    for number, label in enumerate(labels):
+        check((envs[number], label) not in seen, "labels", label, "another for each config of an environment")
+        seen.add((envs[number], label))
 
 
 class _Sweep:

@@ -11,6 +11,14 @@ from jaxppo.directories import HeldError, filling, held, set_aside
 from jaxppo.fields import ConfigError
 
 
+def with_old(tmp_path):
+    """A directory with a file in it."""
+    path = tmp_path / "run"
+    path.mkdir()
+    (path / "old").touch()
+    return path
+
+
 def begun(path):
     """Whether the work that tests pretend to do has."""
     return (path / "metrics").exists()
@@ -36,9 +44,7 @@ def test_without_locks_work_goes_on_all_the_same(tmp_path, monkeypatch):
 @pytest.mark.parametrize("begun", [False, True])
 def test_what_ends_before_it_has_begun_leaves_things_as_they_were(error, made, begun, tmp_path):
     """Also between the moment when the old directory is set aside and that when the new one is there."""
-    path = tmp_path / "run"
-    path.mkdir()
-    (path / "old").touch()
+    path = with_old(tmp_path)
 
     def make():
         set_aside(path)
@@ -79,9 +85,7 @@ with filling(path, make, lambda _: False):
 @pytest.mark.parametrize("begun", [True, False])
 def test_what_a_killed_process_put_aside(begun, tmp_path):
     """It goes once work in its place has begun, as it would have; else it can still be had."""
-    path = tmp_path / "run"
-    path.mkdir()
-    (path / "old").touch()
+    path = with_old(tmp_path)
     subprocess.run([sys.executable, "-c", KILLED, str(path), *["metrics"] * begun], check=False)
     assert not (path / "old").exists()
     assert {each.name for each in tmp_path.iterdir()} == {"run", ".run.lock", ".run.replaced"}
@@ -133,9 +137,7 @@ def test_one_process_at_a_time_from_the_very_beginning(tmp_path):
 
 def test_the_old_directory_is_there_where_the_new_one_cannot_be_deleted(tmp_path, monkeypatch):
     """The next process has it back, and nothing else is left."""
-    path = tmp_path / "run"
-    path.mkdir()
-    (path / "old").touch()
+    path = with_old(tmp_path)
 
     def make():
         set_aside(path)
@@ -159,9 +161,7 @@ def test_the_old_directory_is_there_where_the_new_one_cannot_be_deleted(tmp_path
 
 def test_work_that_ends_before_it_has_begun_gives_the_old_directory_back(tmp_path):
     """Without an error, as where a sweep is interrupted while it compiles."""
-    path = tmp_path / "run"
-    path.mkdir()
-    (path / "old").touch()
+    path = with_old(tmp_path)
 
     def make():
         set_aside(path)
