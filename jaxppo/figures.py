@@ -101,7 +101,7 @@ def learning_curves(results: Results, x: str = "env_steps", centre: Callable[...
     single = table.groupby(["env", "setting"]).size().max() == 1
     seeds_note = "Single seeds" if single else f"{word} of {_seeds(table, 'bands')}"
     against = "wall time" if x == "wall_time" else "environment steps"
-    return _captioned(figure, f"Episode return against {against}", seeds_note + note)
+    return _captioned(figure, f"Episode return against {against}", seeds_note + note + _lost(results))
 
 
 def aggregates(results: Results) -> Drawn:
@@ -130,7 +130,9 @@ def aggregates(results: Results) -> Drawn:
     axes[0].set_yticks(heights, names, fontsize=8)
     axes[0].set_ylim(-sum(lines) - 0.2, 0.2)
     figure.supxlabel("normalised score: 0 random, 1 the best setting of the environment", fontsize=9)
-    return _captioned(figure, "Normalised scores", f"{_environments(table)}, {_seeds(table, 'bars')}{note}")
+    return _captioned(
+        figure, "Normalised scores", f"{_environments(table)}, {_seeds(table, 'bars')}{note}" + _lost(results)
+    )
 
 
 def profiles(results: Results) -> Drawn:
@@ -154,7 +156,9 @@ def profiles(results: Results) -> Drawn:
     axis.set_ylabel("share of runs with score > τ", fontsize=9)
     _tidy(axis)
     _legend(figure, [axis])
-    return _captioned(figure, "Performance profiles", f"{_environments(table)}, {_seeds(table, 'bands')}{note}")
+    return _captioned(
+        figure, "Performance profiles", f"{_environments(table)}, {_seeds(table, 'bands')}{note}" + _lost(results)
+    )
 
 
 def sensitivity(results: Results, field: str) -> Drawn:
@@ -178,7 +182,7 @@ def sensitivity(results: Results, field: str) -> Drawn:
     note = f"Dots are agents, circles their mean at each {field} over all other settings, with its 95 % interval"
     if table.groupby(["env", "place"]).size().max() == 1:
         note = "Dots are agents"
-    return _captioned(figure, f"Sensitivity to {field}", note)
+    return _captioned(figure, f"Sensitivity to {field}", note + _lost(results))
 
 
 def _means(axis: Axes, rows: pd.DataFrame, line: str) -> None:
@@ -191,6 +195,12 @@ def _means(axis: Axes, rows: pd.DataFrame, line: str) -> None:
         value, low, high = np.array(found).T
         error = np.maximum([value - low, high - value], 0)  # rounding can make them negative
         axis.errorbar(repeated, value, error, color=COLOURS[1], fmt=f"o{line}", markersize=4, linewidth=1.4)
+
+
+def _lost(results: Results) -> str:
+    """How many agents a figure is without."""
+    count = int((results.agents["status"] == "diverged").sum())
+    return f"; without {count} agent{'s' * (count > 1)} that diverged" if count else ""
 
 
 def _captioned(figure: Figure, what: str, note: str) -> Drawn:

@@ -115,6 +115,10 @@ def test_diverged_agents_have_a_column(tmp_path, directory):
     assert "seedsmean score" in directory[1].text
     page = report(diverge(make(grid={"gamma": [0.9, 0.99]}, updates=20), [0]), tmp_path / "diverged")
     assert "diverged1 agents" in page.text
+    captions = [drawn.caption for drawn in draw_all(diverge(make(grid={"gamma": [0.9, 0.99]}), [0, 4])).values()]
+    assert len(captions) >= 4
+    assert all(caption.endswith("; without 2 agents that diverged.") for caption in captions)
+    assert not any("diverged" in drawn.caption for drawn in draw_all(make(grid={"gamma": [0.9, 0.99]})).values())
     assert "seedsdivergedmean score" in page.text
     assert "gamma = 0.99" in page.text
 
