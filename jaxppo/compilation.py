@@ -1,9 +1,8 @@
 """How the package compiles its own programs: for a short wait at equal speed."""
 
 import functools
-import gc
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxppo import backend
+from jaxppo.garbage import resting
 from jaxppo.networks import MLP
 
 if TYPE_CHECKING:
@@ -67,16 +67,10 @@ def program(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Python's garbage collector at rest while a program is traced, which makes many objects and hardly any garbage."""
+    """Python's garbage collector at rest while a program is traced."""
     settings: Any = jax.config
-    if not gc.isenabled() or settings.jax_disable_jit:  # under which tracing is all of the run
+    with nullcontext() if settings.jax_disable_jit else resting():  # without jit tracing is all of the run
         yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def _runs_graphs() -> bool:

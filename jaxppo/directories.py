@@ -7,7 +7,7 @@ happens, a process that is killed included, one of the two is there, and the nex
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from jaxppo.fields import ConfigError, check
@@ -33,7 +33,7 @@ def held(path: Path) -> Iterator[None]:
     Raises:
         HeldError: another process, or thread, holds it.
     """
-    handle = _locked(_beside(path, "lock")) if os.name == "posix" else None
+    handle = _locked(path) if os.name == "posix" else None
     if handle is None:
         yield
         return
@@ -53,13 +53,11 @@ def filling(path: Path, make: Callable[[], None], begun: Callable[[Path], bool])
 
     Raises:
         HeldError: somebody else works there.
-        ConfigError: the directory around it can't be written.
+        ConfigError: the directory, or one above it, can't be written.
     """
     above = [each for each in path.resolve().parents if not each.exists()]
-    try:
+    with _writing(path):
         path.resolve().parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError("out", path, f"a directory that can be written; {error.strerror}") from error
     try:
         with held(path):
             _recover(path, begun)
@@ -77,7 +75,8 @@ def _filled(path: Path, make: Callable[[], None], begun: Callable[[Path], bool])
     manifest = (path / MANIFEST).read_bytes() if (path / MANIFEST).is_file() else None
     failed = True
     try:
-        make()
+        with _writing(path):
+            make()
         yield
         failed = False
     except ConfigError:
@@ -110,14 +109,28 @@ def set_aside(path: Path) -> None:
         raise ConfigError("out", path, f"a directory that can be moved, to overwrite; {error.strerror}") from error
 
 
-def _locked(file: Path) -> int | None:
-    """A handle of the file, locked; None where that can't be.
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Around what makes a directory.
 
     Raises:
-        HeldError: somebody else has locked it.
+        ConfigError: it can't.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError("out", path, f"a directory that can be written; {error.strerror}") from error
+
+
+def _locked(path: Path) -> int | None:
+    """A handle of the lock of a directory, which it holds; None where there are no locks.
+
+    Raises:
+        HeldError: somebody else holds it.
     """
     import fcntl
 
+    file = _beside(path, "lock")
     while True:
         try:
             handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
@@ -125,15 +138,14 @@ def _locked(file: Path) -> int | None:
             return None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if file.exists() and os.path.samestat(file.stat(), os.fstat(handle)):
-                return handle
-        except BlockingIOError as error:
+        except OSError as error:
             os.close(handle)
-            path = file.with_name(file.name.removeprefix(".").removesuffix(".lock"))
-            raise HeldError("out", path, "a directory that no other process is working in") from error
-        except OSError:
-            os.close(handle)
+            if isinstance(error, BlockingIOError):
+                raise HeldError("out", path, "a directory that no other process is working in") from error
             return None
+        with suppress(FileNotFoundError):
+            if os.path.samestat(file.stat(), os.fstat(handle)):
+                return handle
         os.close(handle)  # its last holder has just taken the file away
 
 

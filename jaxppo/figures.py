@@ -101,7 +101,7 @@ def learning_curves(results: Results, x: str = "env_steps", centre: Callable[...
     single = table.groupby(["env", "setting"]).size().max() == 1
     seeds_note = "Single seeds" if single else f"{word} of {_seeds(table, 'bands')}"
     against = "wall time" if x == "wall_time" else "environment steps"
-    return _captioned(figure, f"Episode return against {against}", seeds_note + note + _lost(results))
+    return _captioned(results, figure, f"Episode return against {against}", seeds_note + note)
 
 
 def aggregates(results: Results) -> Drawn:
@@ -130,9 +130,7 @@ def aggregates(results: Results) -> Drawn:
     axes[0].set_yticks(heights, names, fontsize=8)
     axes[0].set_ylim(-sum(lines) - 0.2, 0.2)
     figure.supxlabel("normalised score: 0 random, 1 the best setting of the environment", fontsize=9)
-    return _captioned(
-        figure, "Normalised scores", f"{_environments(table)}, {_seeds(table, 'bars')}{note}" + _lost(results)
-    )
+    return _captioned(results, figure, "Normalised scores", f"{_environments(table)}, {_seeds(table, 'bars')}{note}")
 
 
 def profiles(results: Results) -> Drawn:
@@ -156,9 +154,8 @@ def profiles(results: Results) -> Drawn:
     axis.set_ylabel("share of runs with score > τ", fontsize=9)
     _tidy(axis)
     _legend(figure, [axis])
-    return _captioned(
-        figure, "Performance profiles", f"{_environments(table)}, {_seeds(table, 'bands')}{note}" + _lost(results)
-    )
+    note = f"{_environments(table)}, {_seeds(table, 'bands')}{note}"
+    return _captioned(results, figure, "Performance profiles", note)
 
 
 def sensitivity(results: Results, field: str) -> Drawn:
@@ -182,7 +179,7 @@ def sensitivity(results: Results, field: str) -> Drawn:
     note = f"Dots are agents, circles their mean at each {field} over all other settings, with its 95 % interval"
     if table.groupby(["env", "place"]).size().max() == 1:
         note = "Dots are agents"
-    return _captioned(figure, f"Sensitivity to {field}", note + _lost(results))
+    return _captioned(results, figure, f"Sensitivity to {field}", note)
 
 
 def _means(axis: Axes, rows: pd.DataFrame, line: str) -> None:
@@ -197,13 +194,11 @@ def _means(axis: Axes, rows: pd.DataFrame, line: str) -> None:
         axis.errorbar(repeated, value, error, color=COLOURS[1], fmt=f"o{line}", markersize=4, linewidth=1.4)
 
 
-def _lost(results: Results) -> str:
-    """How many agents a figure is without."""
-    count = int((results.agents["status"] == "diverged").sum())
-    return f"; without {count} agent{'s' * (count > 1)} that diverged" if count else ""
-
-
-def _captioned(figure: Figure, what: str, note: str) -> Drawn:
+def _captioned(results: Results, figure: Figure, what: str, note: str) -> Drawn:
+    """The figure with its note above it, which also says how many agents it is without."""
+    lost = int((results.agents["status"] == "diverged").sum())
+    if lost:
+        note += f"; without {lost} agent{'s' * (lost > 1)} that diverged"
     figure.suptitle(textwrap.fill(note, int(figure.get_figwidth() * 12)), fontsize=10)
     return Drawn(figure, f"{what}. {note}.")
 

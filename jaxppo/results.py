@@ -59,10 +59,10 @@ class Run(NamedTuple):
 
 
 def open_run(path: Path, config: Config, seed: int, log_interval: int = 1, *, overwrite: bool = False) -> None:
-    """Make a run directory, or go on with that of the very same run, if it is not over.
+    """Make a run directory, or go on with that of the very same run, if it is not over: for `directories.filling`.
 
     Raises:
-        ConfigError: there is something else, or the directory can't be written.
+        ConfigError: there is something else.
     """
     identity = json.loads(json.dumps({"config": to_settings(config), "seed": seed, "log_interval": log_interval}))
     ours = "a new directory, or that of a run of jaxppo's"
@@ -70,12 +70,8 @@ def open_run(path: Path, config: Config, seed: int, log_interval: int = 1, *, ov
     known = continued(path, identity, ours, same, overwrite=overwrite)
     over = known is not None and known.get("status") not in ("running", "interrupted")
     check(not over, "out", path, "a new directory, since the run in this one is over; or add --overwrite")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        launched(path, known, identity)
-        (path / "metrics.jsonl").touch()
-    except OSError as error:
-        raise ConfigError("out", path, f"a directory that can be written; {error.strerror}") from error
+    launched(path, known, identity)
+    (path / "metrics.jsonl").touch()
 
 
 def begun(path: Path) -> bool:
@@ -133,7 +129,8 @@ def continued(
 
 
 def launched(path: Path, known: Mapping[str, Any] | None, entries: Mapping[str, Any]) -> None:
-    """Write the manifest of work that begins in a directory, or goes on there if its manifest is `known`."""
+    """Write the manifest of work that begins in a directory, made for it, or goes on if the one there is `known`."""
+    path.mkdir(parents=True, exist_ok=True)
     manifest = describe()
     earlier = [*known.get("earlier", []), {name: known.get(name) for name in manifest}] if known else []
     write_manifest(path, {**manifest, **entries, "earlier": earlier, "status": "running"})

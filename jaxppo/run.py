@@ -79,16 +79,17 @@ def train_run(
         # Which begins streams anew, so not before all else is well.
         opened = stack.enter_context(streams(loggers, path, agents, config.num_updates, log_interval))
         kept = [] if checkpoint is None else [checkpoint.metrics]
-        results.write_metrics(path, _rows(config, kept, log_interval))  # others may be of after the checkpoint
-        for metrics in kept:
-            opened.log(metrics)
+        # In place of what is there, which may be of after the checkpoint.
+        results.write_metrics(path, [row for metrics in kept for row in _rows(config, metrics, log_interval, 0)])
+        if checkpoint is not None:
+            opened.log(checkpoint.metrics)
             progress.note(f"going on after update {training.done}")
         status, lost, saved = "finished", None, training.seconds
         while training.done < config.num_updates and status == "finished":
             done = training.done
             metrics = training.advance(config.num_updates)
             kept.append(metrics)
-            results.append_metrics(path, _rows(config, [metrics], log_interval, done))
+            results.append_metrics(path, _rows(config, metrics, log_interval, done))
             opened.log(metrics)
             progress.advance(training.done * config.batch_size, training.rate * config.batch_size, metrics)
             if interrupted and training.done < config.num_updates:
@@ -110,13 +111,8 @@ def train_run(
     return outcome
 
 
-def _rows(
-    config: Config, chunks: Sequence[dict[str, np.ndarray]], log_interval: int, done: int = 0
-) -> list[dict[str, Any]]:
-    """A row for each update that is logged, of metrics [1, updates] in chunks, after so many updates `done` before."""
-    if not chunks:
-        return []
-    metrics = joined(chunks)
+def _rows(config: Config, metrics: dict[str, np.ndarray], log_interval: int, done: int) -> list[dict[str, Any]]:
+    """A row for each update that is logged, of metrics [1, updates] of those after the first `done`."""
     updates = done + 1 + np.arange(metrics["env_steps"].shape[1])
     kept = logged(updates, config.num_updates, log_interval)
     return rows({name: values[:, kept] for name, values in metrics.items()}, 0)

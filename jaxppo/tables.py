@@ -93,24 +93,21 @@ def agents_table(planned: Plan, labels: Sequence[str] | None = None) -> pd.DataF
 
 
 def open_sweep(path: Path, agents: pd.DataFrame, settings: Mapping[str, Any], *, overwrite: bool) -> None:
-    """Make the directory of a sweep, or go on with that of the same one: of the same agents and settings.
+    """Make the directory of a sweep, or go on with that of the same one, of the same agents: for `directories.filling`.
 
     Raises:
-        ConfigError: there is something else, or the directory can't be written.
+        ConfigError: there is something else, or a table that can't be read.
     """
     identity = agents.to_json(orient="records", double_precision=15) + json.dumps(settings)
     fingerprint = hashlib.sha256(identity.encode()).hexdigest()
     ours = "a new directory, or that of a sweep of jaxppo's"
     same = "a new directory, or one of the very same sweep to go on with; or add --overwrite"
     known = continued(path, {"agents": fingerprint}, ours, same, overwrite=overwrite)
-    if known and known["status"] == "finished" and finished_agents(path) == set(agents["agent"]):
+    if known and known.get("status") == "finished" and finished_agents(path) == set(agents["agent"]):
         return  # nothing is left to do
-    try:
-        (path / "metrics").mkdir(parents=True, exist_ok=True)
-        _write_table(path / "agents.parquet", agents)
-        launched(path, known, {**settings, "agents": fingerprint})
-    except OSError as error:
-        raise ConfigError("out", path, f"a directory that can be written; {error.strerror}") from error
+    (path / "metrics").mkdir(parents=True, exist_ok=True)
+    _write_table(path / "agents.parquet", agents)
+    launched(path, known, {**settings, "agents": fingerprint})
 
 
 def close_sweep(path: Path, status: str) -> None:
@@ -120,7 +117,7 @@ def close_sweep(path: Path, status: str) -> None:
 
 def begun(path: Path) -> bool:
     """Whether the directory of a sweep has any metrics."""
-    return (path / UNFINISHED).is_file() or bool(finished_agents(path))
+    return (path / UNFINISHED).is_file() or any((path / "metrics").glob("*.parquet"))
 
 
 def finished_agents(path: Path) -> set[int]:

@@ -19,7 +19,7 @@ def with_old(tmp_path):
     return path
 
 
-def begun(path):
+def has_begun(path):
     """Whether the work that tests pretend to do has."""
     return (path / "metrics").exists()
 
@@ -53,7 +53,7 @@ def test_what_ends_before_it_has_begun_leaves_things_as_they_were(error, made, b
         path.mkdir()
 
     def work():
-        with filling(path, make, lambda path: (path / "metrics").exists()):
+        with filling(path, make, has_begun):
             if begun:
                 (path / "metrics").touch()
             raise error
@@ -94,7 +94,7 @@ def test_what_a_killed_process_put_aside(begun, tmp_path):
         set_aside(path)
         raise ConfigError("out", path, "another")
 
-    with pytest.raises(ConfigError), filling(path, refused, lambda path: (path / "metrics").exists()):
+    with pytest.raises(ConfigError), filling(path, refused, has_begun):
         pass
     assert list(tmp_path.iterdir()) == [path]
     assert [file.name for file in path.iterdir()] == ["metrics" if begun else "old"]
@@ -105,7 +105,7 @@ def test_one_process_at_a_time_from_the_very_beginning(tmp_path):
     path = tmp_path / "a" / "run"
     for old in (False, True):
         code = (
-            "import sys, time\n"
+            "import sys\n"
             "from pathlib import Path\n"
             "from jaxppo.directories import filling, set_aside\n"
             "path = Path(sys.argv[1])\n"
@@ -124,7 +124,7 @@ def test_one_process_at_a_time_from_the_very_beginning(tmp_path):
         try:
             assert first.stdout.readline() == "making\n"
             before = sorted(tmp_path.rglob("*"))
-            with pytest.raises(HeldError, match="no other process"), filling(path, path.mkdir, begun):
+            with pytest.raises(HeldError, match="no other process"), filling(path, path.mkdir, has_begun):
                 pass
             assert sorted(tmp_path.rglob("*")) == before
             assert (tmp_path / "a" / ".run.replaced").exists() == old
@@ -150,10 +150,10 @@ def test_the_old_directory_is_there_where_the_new_one_cannot_be_deleted(tmp_path
 
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", stuck)
-        with pytest.raises(KeyboardInterrupt), filling(path, make, begun):
+        with pytest.raises(KeyboardInterrupt), filling(path, make, has_begun):
             raise KeyboardInterrupt
     assert [each.name for each in path.iterdir()] == ["old"]
-    with filling(path, lambda: None, begun):
+    with filling(path, lambda: None, has_begun):
         pass
     assert [each.name for each in path.iterdir()] == ["old"]
     assert list(tmp_path.iterdir()) == [path]
@@ -167,10 +167,10 @@ def test_work_that_ends_before_it_has_begun_gives_the_old_directory_back(tmp_pat
         set_aside(path)
         path.mkdir()
 
-    with filling(path, make, begun):
+    with filling(path, make, has_begun):
         pass
     assert [each.name for each in path.iterdir()] == ["old"]
-    with filling(path, make, begun):
+    with filling(path, make, has_begun):
         (path / "metrics").touch()
     assert [each.name for each in path.iterdir()] == ["metrics"]
     assert list(tmp_path.iterdir()) == [path]
@@ -187,7 +187,7 @@ def test_a_process_killed_while_it_made_the_directory(left, tmp_path):
     if left == "half a file":
         (path / ".manifest.json.0123456789abcdef.tmp").write_text("{")
     seen = []
-    with filling(path, lambda: seen.extend(each.name for each in path.iterdir()), begun):
+    with filling(path, lambda: seen.extend(each.name for each in path.iterdir()), has_begun):
         pass
     assert seen == ["old"]
     assert list(tmp_path.iterdir()) == [path]
@@ -203,11 +203,11 @@ def test_a_refusal_leaves_the_manifest_and_the_directories_around(tmp_path):
     def launched():
         (path / "manifest.json").write_text("after")
 
-    with pytest.raises(ConfigError), filling(path, launched, begun):
+    with pytest.raises(ConfigError), filling(path, launched, has_begun):
         raise ConfigError("memory_gib", 1, "more")
     assert (path / "manifest.json").read_text() == "before"
     deep = tmp_path / "a" / "b" / "c"
-    with pytest.raises(ConfigError), filling(deep, deep.mkdir, begun):
+    with pytest.raises(ConfigError), filling(deep, deep.mkdir, has_begun):
         raise ConfigError("memory_gib", 1, "more")
     assert list(tmp_path.iterdir()) == [path]
 

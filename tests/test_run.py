@@ -117,7 +117,7 @@ def test_another_run_is_refused_the_directory(whole, tmp_path):
         train(path)
 
 
-def test_a_checkpoint_of_another_version_is_refused(tmp_path, monkeypatch):
+def test_a_checkpoint_of_another_version_is_refused(tmp_path):
     """One that lacks a metric, by its name; the run stays as it was, its streams too."""
     path = tmp_path / "run"
     train(path, 2, loggers=("tensorboard",))

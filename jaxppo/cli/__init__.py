@@ -1,10 +1,11 @@
 """The command line: one module for each command, imported when it is given."""
 
 import argparse
-import gc
 import importlib
 import sys
 from collections.abc import Sequence
+
+from jaxppo.garbage import resting
 
 __all__ = ["main"]
 
@@ -38,10 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(name: str, flags: list[str]) -> int:
     """Import the command and run it."""
     first = "jax" not in sys.modules  # whoever imported it has made choices already
-    # JAX is told of each collection, and an interrupt that comes just then would be lost. Imports make no garbage.
-    collected = gc.isenabled()
-    gc.disable()
-    try:
+    with resting():  # JAX is told of each collection, and an interrupt that comes just then would be lost
         from jaxppo.cache import keep_programs
         from jaxppo.fields import ConfigError
 
@@ -51,9 +49,6 @@ def _run(name: str, flags: list[str]) -> int:
 
             use_cores()
         command = importlib.import_module(f"jaxppo.cli.{name}")
-    finally:
-        if collected:
-            gc.enable()
     try:
         return int(command.main(flags))
     except ConfigError as error:

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from jaxppo.fields import ConfigError
 from jaxppo.files import write_whole
 from jaxppo.results import continued, launched, read_manifest, write_manifest
 
@@ -44,7 +43,7 @@ class Point(NamedTuple):
 
 
 def open_points(path: Path, measured: Mapping[str, Any], *, overwrite: bool) -> None:
-    """Make a directory for points, or go on with that of the same ones.
+    """Make a directory for points, or go on with that of the same ones: for `directories.filling`.
 
     Args:
         path: where.
@@ -52,16 +51,12 @@ def open_points(path: Path, measured: Mapping[str, Any], *, overwrite: bool) -> 
         overwrite: replace a directory of other points.
 
     Raises:
-        ConfigError: there is something else, or the directory can't be written.
+        ConfigError: there is something else.
     """
     ours = "a new directory, or that of the same experiment"
     same = "a new directory, or one of the very same settings and device to go on with; or add --overwrite"
     known = continued(path, {"measured": measured}, ours, same, overwrite=overwrite)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        launched(path, known, {"measured": measured})
-    except OSError as error:
-        raise ConfigError("out", path, f"a directory that can be written; {error.strerror}") from error
+    launched(path, known, {"measured": measured})
 
 
 def close_points(path: Path, status: str) -> None:
