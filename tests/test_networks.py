@@ -253,6 +253,7 @@ def differences_by_batch(space):
             yield np.max(np.abs(a - b[: len(a)]))
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("space", [Discrete(3), Discrete(2), Box(-1, 1, (1,))], ids=str)
 def test_rows_do_not_depend_on_the_batch(space):
     """An observation's outputs are the same in batches of any size, so that ratios are 1; on JAX 0.9 to the bit."""

@@ -219,6 +219,7 @@ def test_advantages_are_normalised_per_minibatch():
     np.testing.assert_allclose(metrics["policy_loss"], 0, atol=1e-6)
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize(
     ("env", "sizes"),
     [
