@@ -24,6 +24,7 @@ __all__ = [
     "KINDS",
     "applicable",
     "check_names",
+    "defaults",
     "every_field",
     "from_settings",
     "kinds_of",
@@ -76,6 +77,21 @@ def from_settings(settings: Mapping[str, Any]) -> Config:
     """
     check_names(settings)
     config: Config = _construct(Config, {**IMPLIED.get(settings.get("objective", ""), {}), **settings})
+    return config
+
+
+def defaults(kinds: Mapping[str, Any]) -> Config:
+    """A config with these kinds and defaults for the rest: to lay settings over, not to train with.
+
+    It is not checked as a whole, since the kinds need not go with the default environment.
+
+    Raises:
+        ConfigError: an unknown kind.
+    """
+    config = Config()
+    settings = {**IMPLIED.get(kinds.get("objective", ""), {}), **kinds}
+    for name in KINDS.keys() & {field.name for field in dataclasses.fields(Config)}:
+        object.__setattr__(config, name, _construct(_kind(name, settings), settings))
     return config
 
 

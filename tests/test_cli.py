@@ -18,7 +18,10 @@ import pytest
 
 import jaxppo
 from jaxppo.cli import main
+from jaxppo.cli.config import settings_class
+from jaxppo.cli.flags import parse
 from jaxppo.directories import held
+from jaxppo.presets import PRESETS
 from jaxppo.results import load_run, read_metrics
 
 SMALL = ["--total-timesteps", "2048", "--num-envs", "4", "--num-steps", "64"]
@@ -126,6 +129,13 @@ def test_toml_file_preset_and_flags_are_layered(tmp_path):
     assert load_run(tmp_path / "plain").config.learner.learning_rate == jaxppo.SGD().learning_rate
 
 
+@pytest.mark.parametrize("env", PRESETS)
+def test_flags_give_the_preset_of_each_environment(env):
+    """Whatever its kinds are, also where they would not do for the default environment."""
+    settings, flags = settings_class(["--env", env])
+    assert parse(settings, [*flags, "--env", env], "jaxppo train").settings == jaxppo.preset(env)
+
+
 @pytest.mark.slow
 def test_train_without_any_flag(tmp_path, monkeypatch, capsys):
     """The first command that a newcomer types: CartPole, learned."""
@@ -147,8 +157,9 @@ def test_train_without_any_flag(tmp_path, monkeypatch, capsys):
             ["line_search_success", "step_fraction"],
         ),
         (["--objective", "policy-gradient", "--preset", "none"], {"num_epochs": 1, "num_minibatches": 1}, []),
+        (["--env", "Breakout-MinAtar", "--num-envs", "4", "--num-steps", "16"], {"network": "cnn", "shared": True}, []),
     ],
-    ids=["adaptive-kl", "a2c", "trust-region", "policy-gradient"],
+    ids=["adaptive-kl", "a2c", "trust-region", "policy-gradient", "convolutions"],
 )
 def test_every_method_trains_and_is_read_again(flags, learner, metrics, tmp_path, capsys):
     """Objective, learner and method are chosen by one flag; the manifest and the metrics say so; the policy loads."""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from jaxppo.config import Config
 from jaxppo.presets import METHODS, preset_settings
-from jaxppo.settings import KINDS, check_names, from_settings, kinds_of, owned, read_toml, to_flags
+from jaxppo.settings import KINDS, check_names, defaults, kinds_of, owned, read_toml, to_flags
 
 __all__ = ["settings_class"]
 
@@ -16,11 +16,11 @@ __all__ = ["settings_class"]
 def settings_class(argv: list[str]) -> tuple[type, list[str]]:
     """The flags that describe a config, as a dataclass to inherit from, and those to parse before the ones given."""
     kinds, flags = _base(argv)
-    defaults = from_settings(kinds)
+    start = defaults(kinds)
 
     @dataclass(frozen=True)
     class Settings:
-        settings: Config = defaults
+        settings: Config = start
         network: Literal[tuple(KINDS["network"])] = kinds.get("network", "mlp")  # type: ignore[valid-type]
         """The actor-critic network."""
         learner: Literal[tuple(KINDS["learner"])] = kinds.get("learner", "sgd")  # type: ignore[valid-type]
