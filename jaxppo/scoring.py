@@ -243,10 +243,12 @@ def _returns(results: Results) -> pd.DataFrame:
 
 
 def _text(value: Any, digits: int) -> str:
+    if isinstance(value, list):
+        return str(value)
     if pd.isna(value):
         return "none"
     if isinstance(value, str) and value.startswith("{"):
         return " ".join(f"{name} {_text(each, digits)}" for name, each in json.loads(value).items()) or "none"
-    if isinstance(value, bool | np.bool_ | str | list):
+    if isinstance(value, bool | np.bool_ | str):
         return str(value)
     return f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e7 else f"{value:.{digits}g}"

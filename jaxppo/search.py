@@ -198,7 +198,7 @@ def _readings(text: str, *, numeric: bool) -> list[Any]:
     """What a word may mean: none, a number; or a truth value, whole numbers joined by commas, parameters, the word."""
     readings: list[Any] = [{"none": None, "true": True, "false": False}.get(text.lower(), text)]
     if readings[0] is not text:
-        return readings
+        return [*readings, text]
     kinds: list[Any] = [float] if numeric else [int, float, _whole_numbers, _parameters, str]
     readings = []
     for kind in kinds:

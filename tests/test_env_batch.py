@@ -1,5 +1,7 @@
 """Environments side by side, with parameters of their own."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ import jaxppo
 from jaxppo import envs
 from jaxppo.config import canonical
 from jaxppo.distributions import Gaussian
+from jaxppo.envs import Box
 from jaxppo.envs.batch import batch
 from jaxppo.rollout import env_action
 
@@ -114,6 +117,16 @@ def test_bounds_that_are_arrays(policy, torque):
             jaxppo.act(bounded, result.state, jnp.zeros((3, 3)), greedy=True)
     else:
         assert np.all(np.abs(jaxppo.act(bounded, result.state, 10 * jnp.ones((3, 3)), KEY)) <= 1)
+
+
+@pytest.mark.parametrize("policy", ["tanh", "beta"])
+def test_bounds_that_are_arrays_of_jax(policy):
+    """Made outside of what is traced, as an environment of one's own may have them."""
+    low, high = -jnp.ones(1), jnp.ones(1)
+    env = dataclasses.replace(envs.make("Pendulum-v1"), action_space=lambda _: Box(low, high, (1,)))
+    config = jaxppo.Config(env=env, network=jaxppo.MLP(hidden=(4,), box_policy=policy), num_steps=4)
+    state = jax.eval_shape(jaxppo.init, config, KEY)
+    assert jax.tree.leaves(state.policy)
 
 
 def test_integers_for_a_float_parameter_do_not_compile_again():

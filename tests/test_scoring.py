@@ -9,6 +9,7 @@ from jaxppo import stats
 from jaxppo.fields import ConfigError
 from jaxppo.loop import logged
 from jaxppo.scoring import (
+    _text,
     aggregate,
     labels,
     random_scores,
@@ -166,6 +167,12 @@ def test_labels_tell_close_numbers_apart():
     assert labels(agents).tolist() == ["gamma=0.99", "gamma=0.9901", "gamma=0.5"]
     agents = make(grid={"env_params": [{}, {"max_steps_in_episode": 50}]}, seeds=1).agents
     assert labels(agents).tolist() == ["env_params=none", "env_params=max_steps_in_episode 50"]
+
+
+def test_labels_of_a_setting_for_each_environment():
+    """A list, as the table of agents has it."""
+    cells = pd.Series(['{"gravity": [9.0, 12.0]}', '{"gravity": [10.0, 12.0]}'])
+    assert [_text(cell, 3) for cell in cells] == ["gravity [9.0, 12.0]", "gravity [10.0, 12.0]"]
 
 
 def test_results_without_a_score_are_refused():

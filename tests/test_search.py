@@ -76,6 +76,7 @@ def test_samples_and_values_are_crossed():
         ("learning_rate", ["1", "1e-3"], (1.0, 1e-3)),
         ("num_envs", ["4", "8"], (4, 8)),
         ("vf_clip_eps", ["none", "0.2"], (None, 0.2)),
+        ("memory", ["none", "gru"], ("none", "gru")),
         ("hidden", ["64,64", "128"], ((64, 64), (128,))),
         ("normalize_obs", ["true", "false"], (True, False)),
         ("normalize_obs", [], (True,)),

@@ -52,7 +52,8 @@ class Box(NamedTuple):
     shape: tuple[int, ...]
 
     def __str__(self) -> str:
-        return f"Box {list(self.shape)} in [{np.min(self.low):.3g}, {np.max(self.high):.3g}]"
+        low, high = np.asarray(self.low), np.asarray(self.high)  # a jax array's own min would be traced within a jit
+        return f"Box {list(self.shape)} in [{np.min(low):.3g}, {np.max(high):.3g}]"
 
 
 Space = Discrete | MultiDiscrete | Box

@@ -28,6 +28,7 @@ class Learner(Protocol):
 
         Returns:
             `(state, params, metrics)`, the metrics being scalars. Those from `policy_loss` to `learning_rate` in
-            `jaxppo.types.Metrics` are required; names that it does not have end in its `extra`.
+            `jaxppo.types.Metrics` are required, but for `explained_variance`, which is not the learner's to give; names
+            that it does not have end in its `extra`.
         """
         ...

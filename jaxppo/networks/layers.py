@@ -95,7 +95,7 @@ class Conv(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """A GRU (Cho et al. 2014) or LSTM (Hochreiter & Schmidhuber 1997) layer over a segment.
+    """A GRU (Cho et al. 2014; the reset gate after the product, as in cuDNN) or LSTM layer (Gers et al. 2000).
 
     `(carry [N, …], x [T, N, F], reset bool [T, N]) -> (carry, h [T, N, size])`; the carry is zeros where an episode
     begins. What does not depend on the past is multiplied for all steps at once.
